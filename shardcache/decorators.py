@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, ParamSpec, TypeVar, overload
@@ -21,9 +20,9 @@ from shardcache.clients.cached import (
 )
 from shardcache.clients.callables import NO_FUNCTION, function_to_cache
 from shardcache.clients.function_cache import CacheContext
-from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
-from shardcache.clients.many import item_type
-from shardcache.clients.results import CodecChoice, ResultOptions, Returns, check_codec
+from shardcache.clients.key_builder import KeyChoice, KeySpec
+from shardcache.clients.prefixes import PrefixRegistry
+from shardcache.clients.results import CodecChoice, ResultOptions, Returns, check_codec, item_type
 from shardcache.clients.tagging import TagChoice
 from shardcache.core.cache_policy import (
     CachedTTL,
@@ -36,6 +35,7 @@ from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.placement.nodes import Node
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError
+from shardcache.log import log
 from shardcache.operations.recompute.many import check_policy
 from shardcache.plugin.manager import load
 from shardcache.settings import Settings, names_nodes
@@ -50,8 +50,6 @@ R = TypeVar("R")
 
 # Three nodes, so that a program without a server is already sharded.
 EMBEDDED_URL: Final = "memory://a,b,c"
-
-log = logging.getLogger("shardcache")
 
 
 class Defaults:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,10 +13,12 @@ from uuid import UUID
 import msgspec
 import pydantic
 
-from bench.rounds import Subject, Timing, run_interleaved
+from bench.bench import Bench
+from bench.rounds import Figure, Figures, Subject
 from shardcache import Client
 
 CALLS = 200
+ROWS = (1, 50)
 
 
 class State(enum.StrEnum):
@@ -62,25 +64,28 @@ class ModelRow(pydantic.BaseModel):
     tags: list[str]
 
 
-def hits(rows: int, rounds: int) -> dict[str, Timing]:
-    """Measure a hit of a cached function that returns so many rows, over in-process nodes."""
-    return _measure(rows, rounds, lambda cached: cached)
+def measure(bench: Bench) -> Iterator[tuple[str, Figures]]:
+    """Measure hits and recomputes of functions that return rows, over in-process nodes."""
+    for rows in ROWS:
+        yield _title("a hit", rows), _measure(bench, rows, lambda cached: cached)
+        yield _title("a recompute", rows), _measure(bench, rows, lambda cached: cached.refresh)
 
 
-def recomputes(rows: int, rounds: int) -> dict[str, Timing]:
-    """Measure a recompute of it: the result is stored, and read back once for its caller."""
-    return _measure(rows, rounds, lambda cached: cached.refresh)
+def _title(work: str, rows: int) -> str:
+    return f"own types, {work} of {rows} row{'s' if rows > 1 else ''}"
 
 
-def _measure(rows: int, rounds: int, call: Callable[[Any], Subject]) -> dict[str, Timing]:
+def _measure(
+    bench: Bench, rows: int, call: Callable[[Any], Callable[[], object]]
+) -> dict[str, Figure]:
     # Pickle needs a secret, so all have one.
     with Client("memory://a", secret="at least sixteen bytes") as client:
         cached = _functions(client, rows)
-        subjects = {name: _repeat(call(function)) for name, function in cached.items()}
         for name, function in cached.items():
             if function() != function.bypass():
                 raise AssertionError(name)
-        return run_interleaved(subjects, calls=CALLS, rounds=rounds)
+        subjects = {name: _repeat(call(function)) for name, function in cached.items()}
+        return bench.interleave(subjects, calls=CALLS)
 
 
 def _functions(client: Client, rows: int) -> dict[str, Any]:
@@ -89,12 +94,14 @@ def _functions(client: Client, rows: int) -> dict[str, Any]:
     structs = [StructRow(**vars(row)) for row in data]
     models = [ModelRow(**vars(row)) for row in data]
     plain = [{**asdict(row), "state": row.state.value} for row in data]
+    bare = [{**row, "identity": str(row["identity"]), "at": str(row["at"])} for row in plain]
     pickled = {"codec": "pickle"}
     forms: dict[str, tuple[Any, dict[str, Any]]] = {
         "pickle, dataclass": (data, pickled),
         "pickle, Struct": (structs, pickled),
         "pickle, model": (models, pickled),
         "dicts, no type": (plain, {}),
+        "dicts of plain types": (bare, {}),
         "returns=, dataclass": (data, {"returns": list[DataRow]}),
         "returns=, Struct": (structs, {"returns": list[StructRow]}),
         "returns=, model": (models, {"returns": list[ModelRow]}),
@@ -121,9 +128,9 @@ def _same(result: object) -> object:
     return result
 
 
-def _repeat(call: Subject) -> Subject:
-    def run() -> None:
-        for _ in range(CALLS):
+def _repeat(call: Callable[[], object]) -> Subject:
+    def run(calls: int) -> None:
+        for _ in range(calls):
             call()
 
     return run

@@ -3,47 +3,105 @@
 from __future__ import annotations
 
 import gc
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
-Subject = Callable[[], object]
+Subject = Callable[[int], object]  # makes so many calls
+
+FEWEST: Final = 3  # rounds; with less there is no minimum to speak of
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """The best round of one subject, in seconds per call."""
+class Figure:
+    """One measured figure of one subject; a time is in seconds a call.
 
-    name: str
-    seconds: float
+    `cpu` is the CPU of this process a call, `spread` how far the median round lies above the best.
+    """
 
-    def ratio(self, base: Timing) -> float:
-        """Return how many times `base` this one takes."""
-        return self.seconds / base.seconds
+    value: float
+    cpu: float | None = None
+    spread: float | None = None
+    unit: str = "s"
+
+
+Figures = Mapping[str, Figure]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long to measure: rounds at most, and the seconds of a case and of one round of a subject."""
+
+    rounds: int = 15
+    calls: int = 1500  # of a round, at most; as many keys has each client
+    seconds: float = 4.0
+    slice: float = 0.06
+    quick: bool = False
+
+    def scaled(self, number: int, quick: int) -> int:
+        """Return how many of something to measure with."""
+        return quick if self.quick else number
+
+
+FULL: Final = Plan()
+QUICK: Final = Plan(rounds=1, calls=1000, seconds=0.1, slice=0.002, quick=True)
 
 
 def run_interleaved(
-    subjects: Mapping[str, Subject], *, calls: int, rounds: int
-) -> dict[str, Timing]:
-    """Run every subject once a round; return each one's minimum, divided by `calls`.
+    subjects: Mapping[str, Subject], plan: Plan, *, calls: int | None = None, step: int = 1
+) -> dict[str, Figure]:
+    """Run every subject once a round; return the best round of each.
 
-    A subject is a function that makes `calls` calls. The first round warms up and is not counted.
+    A round of a subject makes `calls` calls at most, the plan's unless given, and fewer if they take
+    longer than a slice; always a multiple of `step`. The first round warms up and is not counted.
     """
-    best = dict.fromkeys(subjects, float("inf"))
-    for turn in range(rounds + 1):
-        for name, subject in subjects.items():
-            seconds = _time(subject)
-            if turn:
-                best[name] = min(best[name], seconds)
-    return {name: Timing(name, seconds / calls) for name, seconds in best.items()}
+    most = calls or plan.calls
+    rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
+    with _settled_heap():
+        counts = {name: _fit(subject, plan, most, step) for name, subject in subjects.items()}
+        until = time.perf_counter() + plan.seconds
+        for turn in range(plan.rounds):
+            if turn >= FEWEST and time.perf_counter() > until:
+                break
+            for name, subject in subjects.items():
+                rounds[name].append(_time(subject, counts[name]))
+    return {name: _best(times) for name, times in rounds.items()}
 
 
-def _time(subject: Subject) -> float:
+def _fit(subject: Subject, plan: Plan, calls: int, step: int) -> int:
+    """Return how many calls fit into a slice; so many have been made."""
+    _time(subject, step)  # connects
+    wall, _ = _time(subject, step)
+    fitting = int(plan.slice / wall) // step * step
+    count = max(step, min(calls // step * step, fitting))
+    _time(subject, count)
+    return count
+
+
+@contextmanager
+def _settled_heap() -> Iterator[None]:
+    """Leave what is there to no collection: the objects of the other clients are nobody's cost."""
     gc.collect()
-    gc.disable()
+    gc.freeze()
     try:
-        started = time.perf_counter()
-        subject()
-        return time.perf_counter() - started
+        yield
     finally:
-        gc.enable()
+        gc.unfreeze()
+
+
+def _time(subject: Subject, calls: int) -> tuple[float, float]:
+    """Return the wall and the CPU seconds of a call."""
+    gc.collect()
+    cpu, wall = time.process_time(), time.perf_counter()
+    subject(calls)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return wall / calls, cpu / calls
+
+
+def _best(times: list[tuple[float, float]]) -> Figure:
+    walls = [wall for wall, _ in times]
+    best = min(walls)
+    return Figure(best, min(cpu for _, cpu in times), statistics.median(walls) / best - 1)

@@ -1,4 +1,4 @@
-"""Play the rows: `python -m faults [--quick] [--without RULE] [--json FILE] [row …]`, in `loadtests/`.
+"""Play the rows: `python -m faults [--quick] [--rules] [--without RULE] [--json FILE] [row …]`, in `loadtests/`.
 
 `python -m faults soak [--seconds N] [--seed N] [--json FILE]` lets clients live among random faults.
 """
@@ -19,9 +19,8 @@ from faults import soak
 from faults.crippling import RULES
 from faults.findings import Finding
 from faults.lag import VOID
-from faults.playing import Played, Wish, play, time_limit
+from faults.playing import Played, Turn, Wish, play_all, time_limit
 from faults.rows import ROWS, Row
-from faults.stage import Crew
 
 
 def main(words: Sequence[str]) -> int:
@@ -29,17 +28,17 @@ def main(words: Sequence[str]) -> int:
     if words[:1] == ["soak"]:
         return _soak(words[1:])
     arguments = _arguments(words)
-    table = _table("row", "client")
+    table = _table("without", "row", "client") if arguments.rules else _table("row", "client")
     table.caption = f"VOID: the machine woke sleepers more than {VOID * 1000:.0f} ms late"
     wish = Wish(arguments.quick, tuple(arguments.without), arguments.tries)
     results = []
     with Live(table, console=Console(), auto_refresh=False) as live:
-        for row, crew, kind in _choose(arguments):
-            results.append(play(row, crew, kind, wish))
-            _add(table, results[-1])
+        for played in play_all(list(_choose(arguments)), wish, arguments.jobs):
+            results.append(played)
+            _add(table, played)
             live.refresh()
     _write(arguments.json, [played.plain() for played in results])
-    return 0 if all(played.verdict == "held" for played in results) else 1
+    return 0 if all(played.good for played in results) else 1
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -48,6 +47,11 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", help=f"rows to play, of {', '.join(names)}; or: soak")
     parser.add_argument(
         "--quick", action="store_true", help="short forms of the rows that judge no times"
+    )
+    parser.add_argument(
+        "--rules",
+        action="store_true",
+        help="play rows without the rules that they guard, which they must miss then",
     )
     parser.add_argument(
         "--without",
@@ -61,8 +65,13 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--tries", type=int, default=3, help="times a row is played when its times are void"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="how many to play at a time; with --quick alone"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
     arguments = parser.parse_args(words)
+    if arguments.jobs > 1 and not arguments.quick:
+        parser.error("--jobs: rows that are played together make one another late; add --quick")
     if unknown := set(arguments.rows) - set(names):
         parser.error(f"no row {', '.join(sorted(unknown))} (known: {', '.join(names)})")
     if not any(True for _ in _choose(arguments)):
@@ -70,16 +79,22 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _choose(arguments: argparse.Namespace) -> Iterator[tuple[Row, Crew, str]]:
+def _choose(arguments: argparse.Namespace) -> Iterator[Turn]:
     for row in ROWS:
         if arguments.rows and row.name not in arguments.rows:
             continue
-        if arguments.quick and not row.quick:
-            continue
-        for kind in row.kinds:
-            for crew in row.crews:
-                if (arguments.client or "") in crew.name:
-                    yield row, crew, kind
+        for turn in _guarded(row) if arguments.rules else _all(row):
+            quick = row.quick if turn.guard is None else turn.guard.quick
+            if (quick or not arguments.quick) and (arguments.client or "") in turn.crew.name:
+                yield turn
+
+
+def _all(row: Row) -> Iterator[Turn]:
+    return (Turn(row, crew, kind) for kind in row.kinds for crew in row.crews)
+
+
+def _guarded(row: Row) -> Iterator[Turn]:
+    return (Turn(row, guard.crew, guard.kind, guard) for guard in row.guards)
 
 
 def _table(*names: str) -> Table:
@@ -87,17 +102,26 @@ def _table(*names: str) -> Table:
 
 
 def _add(table: Table, played: Played) -> None:
-    """Add a row to the table, with one line for each of its figures."""
-    left = [(played.row.name, played.crew.name), ("", played.kind), ("", played.row.fault)]
+    """Add a turn to the table, with one line for each of its figures."""
+    turn, guard = played.turn, played.turn.guard
+    left = [(turn.row.name, turn.crew.name), ("", turn.kind), ("", turn.row.fault)]
     lags = [f"{played.lag.machine * 1000:.0f} ms", f"crew {played.lag.crew * 1000:.0f} ms"]
     lines = [_line(finding, played) for finding in played.findings]
+    if guard is not None:
+        left = [(guard.rule if line == 0 else "", *cells) for line, cells in enumerate(left)]
+        lines = [
+            (asked, measured, played.verdict)
+            for finding, (asked, measured, _) in zip(played.findings, lines, strict=True)
+            if finding.name == guard.figure
+        ]
     if played.error:
         lines.append(("", played.error, "MISSED"))
     if played.tries > 1:
         lines.append(("", f"(try {played.tries})", ""))
+    blank = ("",) * len(left[0])
     for place in range(max(len(lines), len(left))):
         table.add_row(
-            *(left[place] if place < len(left) else ("", "")),
+            *(left[place] if place < len(left) else blank),
             *(lines[place] if place < len(lines) else ("", "", "")),
             lags[place] if place < len(lags) else "",
         )

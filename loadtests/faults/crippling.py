@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Final
 
-from shardcache import AsyncClient, Client, NodeTimeoutError
+from shardcache import AsyncClient, Client, NodeError, NodeTimeoutError
+from shardcache.backends.redis import wire as redis_wire
 from shardcache.backends.transport import asyncio as aio
-from shardcache.backends.transport import blocking, channel, pool
+from shardcache.backends.transport import blocking, channel, dial, pool
 from shardcache.clients import asyncio as asyncio_client
 from shardcache.clients import base
 from shardcache.clients import blocking as blocking_client
 from shardcache.core import health
+from shardcache.io import fanout
+from shardcache.io.asyncio import AsyncIO
+from shardcache.io.blocking import BlockingIO
 from shardcache.operations.cluster import cluster, failover, replay, warming
+from shardcache.operations.keys import single
 
 # What is replaced is of any type, hence `Any`.
 
@@ -191,6 +196,54 @@ def _without_quarantine() -> None:
     health.Health.begin_quarantine = begin_no_quarantine
 
 
+def _without_clock() -> None:
+    """Look at the clock only while there is nothing to read."""
+    expire = fanout.FanOut._expire
+
+    def expire_when_idle(self: fanout.FanOut) -> None:
+        if not self._poll.poll(0):
+            expire(self)
+
+    fanout.FanOut._expire = expire_when_idle
+
+
+def _without_pieces() -> None:
+    """Read all keys of a node by one command."""
+    redis_wire.MGET_KEYS, redis_wire.MGET_BYTES = 1_000_000, 1 << 40
+
+
+def _without_last_address() -> None:
+    """Wait for the name service as long as a dial may take."""
+    dial._resolve_until = lambda _, until: until
+
+
+def _without_drops() -> None:
+    """Leave the old value when a node refuses the new one."""
+
+    async def keep(*_: Any) -> None:
+        pass
+
+    single._drop_refused = keep
+
+
+def _without_restraint() -> None:
+    """Try a failed call again until its time is over."""
+    BlockingIO.call = _insisting(BlockingIO.call)
+    AsyncIO.call = _insisting(AsyncIO.call)
+
+
+def _insisting(call: Callable[..., Any]) -> Callable[..., Any]:
+    async def insist(self: Any, backend: Any, command: Any, deadline: float) -> Any:
+        while True:
+            try:
+                return await call(self, backend, command, deadline)
+            except NodeError:
+                if time.monotonic() >= deadline:
+                    raise
+
+    return insist
+
+
 def _without_failover() -> None:
     base.build_failover = lambda *_: None
 
@@ -228,6 +281,11 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "ttl-cap": _without_ttl_cap,
     "warming": _without_warming,
     "announcement": _without_announcement,
+    "restraint": _without_restraint,
+    "clock": _without_clock,
+    "pieces": _without_pieces,
+    "last-address": _without_last_address,
+    "drops": _without_drops,
 }
 
 

@@ -1,25 +1,51 @@
-"""The rows: what is played, by which crews, on which servers."""
+"""The rows: what is played, by which crews, on which servers, and which rules of the client they guard."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from faults.scenes import failover, lives, moving, network, outages, pauses, stale
+from faults.scenes import failover, lives, moving, network, outages, pauses, single, stale
 from faults.scenes.common import Scene
-from faults.stage import BOTH, GREENLETS, MANY_TASKS, MANY_THREADS, RUNS, TASKS, THREAD, Crew
+from faults.stage import (
+    BOTH,
+    GREENLETS,
+    MANY_TASKS,
+    MANY_THREADS,
+    RUNS,
+    TASK,
+    TASKS,
+    THREAD,
+    THREADS,
+    Crew,
+)
 
 MEMCACHED: Final = ("memcached",)
 REDIS: Final = ("redis",)
 ALL: Final = ("memcached", "redis")
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A rule that a row guards: `figure` is missed once the rule is switched off.
+
+    It is played by `crew` on one `kind` of servers. `--quick` plays it in the short form of the row.
+    """
+
+    rule: str
+    figure: str
+    crew: Crew
+    kind: str = "memcached"
+    quick: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One row: its name, the fault in words, and how it is played by each crew on each kind.
 
-    `--quick` plays a short form of it if it has one.
+    `--quick` plays a short form of it if it has one. `guards` are the rules that it guards.
     """
 
     name: str
@@ -28,49 +54,182 @@ class Row:
     crews: Sequence[Crew] = BOTH
     kinds: Sequence[str] = MEMCACHED
     quick: bool = False
+    guards: Sequence[Guard] = ()
 
 
 ROWS: Final = (
-    Row(name="A1", fault="1 of 5 stopped for 8 s", scene=outages.stopped),
+    Row(
+        name="A1",
+        fault="1 of 5 stopped for 8 s",
+        scene=outages.stopped,
+        guards=(
+            Guard("ejection", "asked again after", THREADS),
+            Guard("return", "asked again after", TASKS),
+        ),
+    ),
     Row(name="A2", fault="1 of 5 killed, back after 8 s", scene=outages.killed),
-    Row(name="A4", fault="one killed every 2 s", scene=outages.churn, quick=True),
-    Row(name="A5", fault="1 of 5 flaps, 0.3/0.7 s", scene=outages.flapping),
+    Row(
+        name="A4",
+        fault="one killed every 2 s",
+        scene=outages.churn,
+        quick=True,
+        guards=(
+            Guard("return", "all asked again after", THREADS),
+            Guard("matching", "of another key", TASKS, quick=True),
+        ),
+    ),
+    Row(
+        name="A5",
+        fault="1 of 5 flaps, 0.3/0.7 s",
+        scene=outages.flapping,
+        guards=(Guard("flap-rule", "times left out", TASKS),),
+    ),
     Row(
         name="A6",
         fault="all 5 stopped",
-        scene=outages.all_stopped(5),
+        scene=partial(outages.all_stopped, 5),
         crews=(THREAD, *BOTH),
+        guards=(
+            Guard("ejection", "all left out after", THREAD),
+            Guard("refusal", "time spent on those out", THREAD),
+        ),
     ),
     Row(
         name="A6",
         fault="3 of 5 stopped",
-        scene=outages.all_stopped(3),
+        scene=partial(outages.all_stopped, 3),
         crews=(THREAD, *BOTH),
     ),
-    Row(name="A7", fault="slow and dripping replies", scene=network.slow),
-    Row(name="A9", fault="replies cut", scene=network.cut, kinds=ALL, quick=True),
+    Row(
+        name="A7",
+        fault="slow and dripping replies",
+        scene=network.slow,
+        guards=(Guard("deadlines", "longest call, +200 ms", THREADS),),
+    ),
+    Row(
+        name="A9",
+        fault="replies cut",
+        scene=network.cut,
+        kinds=ALL,
+        quick=True,
+        guards=(Guard("boundaries", "next calls that were not right", THREADS, quick=True),),
+    ),
+    Row(
+        name="E2",
+        fault="1 of 3 fails each call",
+        scene=network.failing,
+        quick=True,
+        guards=(
+            Guard("restraint", "attempts at the failing node", THREADS, quick=True),
+            Guard("ejection", "attempts at the failing node", TASKS, quick=True),
+        ),
+    ),
     Row(
         name="A12",
         fault="fewer connections than callers",
         scene=network.limited,
         crews=(MANY_THREADS, MANY_TASKS),
         kinds=ALL,
+        guards=(Guard("limits", "times left out", MANY_THREADS),),
     ),
-    Row(name="B1", fault="back with its memory", scene=stale.returned, kinds=ALL, quick=True),
-    Row(name="B3", fault="writes that land late", scene=stale.late, kinds=ALL, quick=True),
-    Row(name="B6", fault="read by another process", scene=stale.read_elsewhere, kinds=ALL),
-    Row(name="overflow", fault="20,000 failed writes", scene=stale.overflowed, kinds=ALL),
+    Row(
+        name="deadline",
+        fault="data that always comes, read slowly",
+        scene=single.slowly_read,
+        crews=(THREAD, TASK),
+        kinds=ALL,
+        guards=(Guard("clock", "whole call", THREAD),),
+    ),
+    Row(
+        name="batch",
+        fault="a large reply stalls",
+        scene=single.cut_in_a_batch,
+        crews=(THREAD, TASK),
+        kinds=ALL,
+        quick=True,
+        guards=(Guard("pieces", "values kept", THREAD, "redis", quick=True),),
+    ),
+    Row(
+        name="names",
+        fault="look-ups of names hang",
+        scene=single.names_hang,
+        crews=(THREAD, TASK),
+        quick=True,
+        guards=(Guard("last-address", "stored again after the restart", TASK, quick=True),),
+    ),
+    Row(
+        name="rights",
+        fault="no right to write, then no password",
+        scene=single.rights_taken,
+        crews=(THREAD, TASK),
+        kinds=REDIS,
+        quick=True,
+        guards=(
+            Guard("drops", "old values read after a refused write", THREAD, "redis", quick=True),
+        ),
+    ),
+    Row(
+        name="B1",
+        fault="back with its memory",
+        scene=stale.returned,
+        kinds=ALL,
+        quick=True,
+        guards=(Guard("replay", "old once it is asked again", THREADS, quick=True),),
+    ),
+    Row(
+        name="B3",
+        fault="writes that land late",
+        scene=stale.late,
+        kinds=ALL,
+        quick=True,
+        guards=(
+            Guard("replay", "old once it is asked again", TASKS, quick=True),
+            Guard("follow-up", "old 200 ms after that", THREADS, "redis"),
+        ),
+    ),
+    Row(
+        name="B6",
+        fault="read by another process",
+        scene=stale.read_elsewhere,
+        kinds=ALL,
+        guards=(
+            Guard("replay", "old after the longest wait for a probe and 1 s", THREADS, "redis"),
+        ),
+    ),
+    Row(
+        name="overflow",
+        fault="20,000 failed writes",
+        scene=stale.overflowed,
+        kinds=ALL,
+        guards=(Guard("replay", "events", TASKS),),
+    ),
     Row(
         name="B7",
         fault="1 of 3 stopped, values from a source",
         scene=failover.loading,
         kinds=ALL,
         quick=True,
+        guards=(
+            Guard("failover", "loads of one of them in 3 s", THREADS, quick=True),
+            Guard("ttl-cap", "seconds that they live", TASKS, quick=True),
+        ),
     ),
-    Row(name="B5", fault="a node added, then removed", scene=moving.added, quick=True),
+    Row(
+        name="B5",
+        fault="a node added, then removed",
+        scene=moving.added,
+        quick=True,
+        guards=(Guard("warming", "least hit rate, added", THREADS, quick=True),),
+    ),
     Row(name="B5", fault="a node added, then removed", scene=moving.added, kinds=REDIS),
     Row(name="B5", fault="nodes of another kind", scene=moving.replaced, kinds=ALL),
-    Row(name="B5", fault="2 clients change 3 s apart", scene=moving.apart, quick=True),
+    Row(
+        name="B5",
+        fault="2 clients change 3 s apart",
+        scene=moving.apart,
+        quick=True,
+        guards=(Guard("announcement", "older than acknowledged", TASKS, quick=True),),
+    ),
     Row(name="B5", fault="2 clients change 3 s apart", scene=moving.apart, kinds=REDIS),
     Row(
         name="C2",
@@ -79,8 +238,16 @@ ROWS: Final = (
         crews=(TASKS,),
         kinds=ALL,
         quick=True,
+        guards=(Guard("discards", "of another key", TASKS, "redis", quick=True),),
     ),
-    Row(name="C4", fault="4 children forked", scene=lives.forked, kinds=ALL, quick=True),
+    Row(
+        name="C4",
+        fault="4 children forked",
+        scene=lives.forked,
+        kinds=ALL,
+        quick=True,
+        guards=(Guard("fork-hooks", "children's reads that were not hits", THREADS, quick=True),),
+    ),
     Row(
         name="C5",
         fault="3 event loops, 1 client",
@@ -88,22 +255,43 @@ ROWS: Final = (
         crews=(TASKS,),
         kinds=ALL,
         quick=True,
+        guards=(Guard("closed-loops", "exit status", TASKS, quick=True),),
     ),
-    Row(name="C8", fault="45 s among faults", scene=lives.lasting, quick=True),
-    Row(name="L1", fault="the process held up", scene=pauses.paused, quick=True),
+    Row(
+        name="C8",
+        fault="45 s among faults",
+        scene=lives.lasting,
+        quick=True,
+        guards=(Guard("release", "memory", TASKS),),
+    ),
+    Row(
+        name="L1",
+        fault="the process held up",
+        scene=pauses.paused,
+        quick=True,
+        guards=(Guard("excuses", "times left out", TASKS, quick=True),),
+    ),
     Row(
         name="L1",
         fault="gevent's hub busy",
         scene=pauses.busy_hub,
         crews=(GREENLETS,),
         quick=True,
+        guards=(Guard("excuses", "times left out", GREENLETS, quick=True),),
     ),
-    Row(name="L2", fault="an event loop a call", scene=pauses.reran, crews=(RUNS,)),
+    Row(
+        name="L2",
+        fault="an event loop a call",
+        scene=pauses.reran,
+        crews=(RUNS,),
+        guards=(Guard("return", "asked again after it was killed", RUNS),),
+    ),
     Row(
         name="L3",
         fault="small replies behind 8 MB ones",
         scene=pauses.behind_large,
         crews=(TASKS,),
         quick=True,
+        guards=(Guard("excuses", "times left out", TASKS, quick=True),),
     ),
 )

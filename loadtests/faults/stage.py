@@ -46,6 +46,7 @@ class Crew:
 
 THREADS: Final = Crew("8 threads", "faults.players:ThreadsPlayer", 8)
 THREAD: Final = Crew("1 thread", "faults.players:ThreadsPlayer", 1)
+TASK: Final = Crew("1 task", "faults.players:TasksPlayer", 1)
 TASKS: Final = Crew("64 tasks", "faults.players:TasksPlayer", 64)
 RUNS: Final = Crew("asyncio.run a call", "faults.players:RunsPlayer", 1)
 GREENLETS: Final = Crew("8 greenlets", "faults.players:ThreadsPlayer", 8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import re
@@ -13,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from heapq import heapify, heappop, heappush
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from weakref import WeakSet
 
 from shardcache.backends.base import BackendOptions, FinishedExchange
@@ -56,6 +55,9 @@ from shardcache.core.placement.nodes import Node
 from shardcache.core.urls import redact
 from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import ConfigurationError, NodeError, NotACounterError, ValueTooLargeError
+
+if TYPE_CHECKING:  # it loads asyncio
+    from shardcache.backends.memory_asyncio import AsyncMemoryBackend
 
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024  # as memcached without -m
 
@@ -433,33 +435,6 @@ class MemoryBackend:
         """Do nothing: the memory is freed with the backend."""
 
 
-class AsyncMemoryBackend:
-    """A memory node for asyncio. It never waits, so deadlines do not matter.
-
-    `blocking` is the same node for blocking callers.
-    """
-
-    __slots__ = ("_execute", "blocking")
-
-    supports = Store.supports
-
-    def __init__(self, store: Store) -> None:
-        self._execute = store.execute
-        self.blocking = MemoryBackend(store)
-
-    def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:  # noqa: ARG002 - it never waits
-        """Execute `command`; return a future of the running loop that is already done."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        future.set_result(self._execute(command))
-        return future
-
-    def eject(self) -> None:
-        """Do nothing: there are no connections."""
-
-    async def aclose(self) -> None:
-        """Do nothing: the memory is freed with the backend."""
-
-
 class Memory:
     """A factory of nodes for `memory://name?max_entries=&max_bytes=`, each with its own memory.
 
@@ -475,4 +450,7 @@ class Memory:
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncMemoryBackend:  # noqa: ARG002 - no connections
         """Return an empty node for asyncio; raise `ConfigurationError` for bad options in its URL."""
+        # Imported here because a program that blocks has no use for an event loop.
+        from shardcache.backends.memory_asyncio import AsyncMemoryBackend  # noqa: PLC0415
+
         return AsyncMemoryBackend(Store(Bounds.from_node(node), self._clock))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import queue
 import sys
@@ -15,12 +14,11 @@ from collections.abc import Callable
 from typing import Final
 
 from shardcache.backends.live_objects import LiveObjects
+from shardcache.log import log
 
 LINGER: Final = 5.0  # seconds for which an idle thread waits for work
 
 Work = Callable[[], None]
-
-log = logging.getLogger("shardcache")
 
 
 class NoThreadError(OSError):

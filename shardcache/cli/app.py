@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from shardcache.cli.bench import bench
 from shardcache.cli.check import check
 from shardcache.cli.cluster import nodes, ping, where
 from shardcache.cli.demo import demo
@@ -68,7 +69,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(demo, where, nodes, ping, check, stats, watch),
+    *(demo, where, nodes, ping, check, stats, watch, bench),
     *(get, set_, delete, locks, flush, plan, drain, plugins),
 )
 for command in COMMANDS:

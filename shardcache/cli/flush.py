@@ -23,11 +23,13 @@ def flush(
 ) -> bool:
     """Delete everything on NODE, for all its users.
 
-    Flush a node that was away before it comes back: its values are out of date. On Redis only the
+    Flush a node that was away before it comes back: its values are out of date. A spare node is
+    called "gutter NODE". On Redis only the
     database of the URL is emptied. Exit with 1 when the node was not flushed.
     """
     with open_client(urls, config) as client:
-        node = client.topology.node(name)
+        spares = {f"gutter {spare.name}": spare for spare in client.gutter_nodes}
+        node = spares.get(name) or client.topology.node(name)
         if not yes and not _confirm(node, can_ask=sys.stdin.isatty() and not as_json):
             say("not flushed", err=True)
             return False

@@ -13,7 +13,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
 from shardcache.backends.base import BackendOptions
-from shardcache.clients.config_follower import LOOK_EVERY, ConfigFollower, config_follower
+from shardcache.clients.config_follower import LOOK_EVERY, ConfigFollower, Given, config_follower
 from shardcache.clients.construction import (
     backend_options,
     build_codec,
@@ -28,16 +28,13 @@ from shardcache.clients.construction import (
     warn_of_disabled,
     warn_of_unverified,
 )
-from shardcache.clients.function_cache import CacheContext
-from shardcache.clients.many import item_type
-from shardcache.clients.membership import BackendT, Membership, warm_seconds
+from shardcache.clients.membership import BackendT, Membership
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.probers import shared_prober
 from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.result_payloads import ResultPayloads, other_codec
-from shardcache.clients.results import CodecChoice, Returns
+from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.services import Service
-from shardcache.clients.shadow import ShadowService
 from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.clients.tagging import DirectTagChoice, direct_tags
 from shardcache.core.cache_policy import (
@@ -67,7 +64,6 @@ from shardcache.operations.cluster.routing import Key
 from shardcache.operations.keys import admin
 from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
-from shardcache.operations.recompute.many import ItemRequest, MakeRequest, check_policy
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import (
@@ -76,12 +72,19 @@ from shardcache.settings import (
     Gutter,
     Settings,
     Shadow,
+    follows,
     is_disabled,
     names_file,
 )
 
-if TYPE_CHECKING:  # loaded with the first node that speaks TLS
+if (
+    TYPE_CHECKING
+):  # loaded with the first node that speaks TLS, the first shadow and cached function
     import ssl
+
+    from shardcache.clients.function_cache import CacheContext
+    from shardcache.clients.shadow import ShadowService
+    from shardcache.operations.recompute.many import MakeRequest
 
 
 class ClientBase(ABC, Generic[BackendT]):
@@ -113,27 +116,27 @@ class ClientBase(ABC, Generic[BackendT]):
     ) -> None:
         """Create a client of `nodes`; it connects to nothing before its first call.
 
-        `nodes` are URLs or `Node`s; their order matters only to strategies that say so. `strategy`
-        and `codec` are registered names, with options as in `ketama:profile=twemproxy`, or objects.
+        `nodes` are URLs or `Node`s; their order matters only to strategies that say so. `strategy` and
+        `codec` are registered names, with options as in `ketama:profile=twemproxy`, or objects.
         `secret` signs what is stored, except whole numbers, and then nothing unsigned is read. It is
         text or bytes, at least 16 of them, or several, of which the first signs. `read_unsigned` still
         reads what other clients wrote on memcached, pickles included. Pickles run code: anyone with
         write access to the cache can plant one. `read_unsigned="plain"` excludes pickles.
         `read_compressed` inflates what other clients compressed. `namespace` is put before every key.
-        `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
-        for a whole call, however many nodes it asks. `on_error="miss"` reads a failing node as a miss
-        and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
+        `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds, for
+        a whole call, however many nodes it asks. `on_error="miss"` reads a failing node as a miss and
+        reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
         `on_overflow="flush"` empties a node, when it is back, on which more writes have failed than a
-        client remembers; `"warn"` leaves it as it is, and says so in the log.
-        `failover="next"` keeps the keys of a node that is down on the next node of each key's order of
-        preference, for at most a minute each, and a `Gutter` on spare nodes; `"miss"` keeps them nowhere.
-        `pool_size` bounds blocking connections per node. With `clearable`, `clear()` can empty the
-        namespace: the names of its keys then carry a generation, so that clients with and without
-        it share no value. `locks` says who keeps locks: `"redlock"`, a majority of the nodes, or the URL
-        of a service for which a plugin is installed. `lock_nodes` are nodes for locks only; without them
-        `"redlock"` keeps locks on the cache nodes. `ssl_context` is used for all nodes with TLS, in
-        place of the options of their URLs. `shadow` names other nodes that a sample of all reads is compared with. `observers` receive
-        events.
+        client remembers; `"warn"` leaves it as it is, and says so in the log. `failover="next"` keeps
+        the keys of a node that is down on the next node of each key's order of preference, for at most
+        a minute each, and a `Gutter` on spare nodes; `"miss"` keeps them nowhere. `pool_size` bounds
+        blocking connections per node. With `clearable`, `clear()` can empty the namespace: the names of
+        its keys then carry a generation, so that clients with and without it share no value. `locks`
+        says who keeps locks: `"redlock"`, a majority of the nodes, or the URL of a service for which a
+        plugin is installed. `lock_nodes` are nodes for locks only; without them `"redlock"` keeps locks
+        on the cache nodes. `ssl_context` is used for all nodes with TLS, in place of the options of
+        their URLs. `shadow` names other nodes that a sample of all reads is compared with. `observers`
+        receive events.
 
         Raise `ConfigurationError` listing every fault found in all of these, and in a process whose
         sockets eventlet has replaced.
@@ -168,6 +171,8 @@ class ClientBase(ABC, Generic[BackendT]):
         payloads = build_payloads(built_codec, settings, io.wall)
         self._shadow: ShadowService | None = None
         if settings.shadow is not None:
+            from shardcache.clients.shadow import ShadowService  # noqa: PLC0415 - as above
+
             self._shadow = ShadowService(
                 settings.shadow, plugins, options, topology.strategy, payloads, all_observers
             )
@@ -210,7 +215,7 @@ class ClientBase(ABC, Generic[BackendT]):
         )
         if settings.lock_nodes is not None:
             voters = Topology(settings.lock_nodes, topology.strategy)
-            self._cluster.locks = self._cluster.with_nodes(voters, membership.build(voters))
+            self._cluster.locks = self._cluster.of_locks(voters, membership.build(voters))
         warn_of_unverified(ssl_context)
         if self._cluster.disabled:
             warn_of_disabled()
@@ -238,7 +243,7 @@ class ClientBase(ABC, Generic[BackendT]):
         cls,
         default: str | None = None,
         *,
-        follow: bool = False,
+        follow: bool | None = None,
         observers: Iterable[object] = (),
     ) -> Self:
         """Create a client from `SHARDCACHE_URL` and the other variables of the settings page.
@@ -246,9 +251,11 @@ class ClientBase(ABC, Generic[BackendT]):
         When neither it nor `SHARDCACHE_CONFIG` is set, `default` is the URL: for example `memory://a,b,c`
         to cache in the memory of each process. Without a default raise `ConfigurationError`, which names
         the variables. With `follow` and a file in `SHARDCACHE_CONFIG` the client follows that file: see
-        `follow_config`.
+        `follow_config`. `None` follows it if `SHARDCACHE_FOLLOW` is set to `yes`.
         """
         client = cls.from_settings(Settings.from_env(os.environ, default), observers=observers)
+        if follow is None:
+            follow = follows(os.environ)
         if follow and names_file(os.environ):
             client.follow_config()
         return client
@@ -330,7 +337,8 @@ class ClientBase(ABC, Generic[BackendT]):
         *,
         every: float | timedelta | None = LOOK_EVERY,
         on_signal: int | None = None,
-        warm_for: float | timedelta = 0.0,
+        warm_for: float | timedelta | None = None,
+        announce_for: float | timedelta | None = None,
     ) -> None:
         """Use the nodes of a file of settings, now and whenever they change there.
 
@@ -339,9 +347,11 @@ class ClientBase(ABC, Generic[BackendT]):
         every `every` seconds. With `on_signal`, such as `signal.SIGHUP`, it reads the file when that
         signal comes, and with `every=None` only then. The handler that the signal has is called too.
 
-        Nodes change with their names and weights, as by `set_nodes` with this `warm_for`. Other settings do not: the log
-        names those that need a restart. A file that cannot be used changes nothing, and is a warning in
-        the log, once.
+        Nodes change with their names and weights, as by `set_nodes` with this `warm_for`; with
+        `announce_for` they are announced for that many seconds before, and for two looks at least. `None` is
+        what the file says in its table `[follow]`, else 0. What is found at the first look is used at once,
+        and no old node is read. Other settings do not change: the log names those that need a restart. A
+        file that cannot be used changes nothing, and is a warning in the log, once.
 
         Raise `ConfigurationError` if the file cannot be used, if `SHARDCACHE_URL` overrides its nodes,
         on a second call, on a view, and for a signal outside the main thread.
@@ -352,7 +362,8 @@ class ClientBase(ABC, Generic[BackendT]):
             )
         if self._follower is not None:
             raise ConfigurationError(f"follow_config: this client has {self._follower!r} already")
-        self._follower = config_follower(self, path, every, on_signal, warm_seconds(warm_for))
+        given = Given.of(warm_for=warm_for, announce_for=announce_for)
+        self._follower = config_follower(self, path, every, on_signal, given)
         self._membership.add_service(self._follower)
 
     @property
@@ -464,6 +475,8 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It holds the client, which therefore does not hold it: a dropped client is gone at once.
         """
+        from shardcache.clients.function_cache import CacheContext  # noqa: PLC0415 - as above
+
         generations, disabled = self._namespace.generations, self._cluster.disabled
         payloads = self._result_payloads.of
         return CacheContext(
@@ -500,6 +513,10 @@ class ClientBase(ABC, Generic[BackendT]):
         """
 
     @abstractmethod
+    def _announce(self, nodes: tuple[Node, ...]) -> TopologyChange:
+        """Prepare for these nodes; called in a thread without an event loop."""
+
+    @abstractmethod
     def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:
         """Use exactly these nodes from now on; called in a thread without an event loop."""
 
@@ -528,6 +545,8 @@ class ClientBase(ABC, Generic[BackendT]):
         options: PolicyOptions,
     ) -> MakeRequest:
         """Return what makes the requests of a call of `get_or_set_many`."""
+        from shardcache.operations.recompute.many import ItemRequest, check_policy  # noqa: PLC0415 - as above
+
         policy = check_policy(self._direct_policy(ttl, options), "get_or_set_many")
         protection = self._protection
         names, result_tags = direct_tags(tags)

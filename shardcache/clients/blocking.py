@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendOptions
 from shardcache.clients.base import ClientBase
-from shardcache.clients.cached import Decorator, ManyDecorator
 from shardcache.clients.construction import blocking_backends, lock_options, lock_provider_factory
-from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
-from shardcache.clients.many import item_type
 from shardcache.clients.membership import changed_topology, warm_seconds
-from shardcache.clients.results import CodecChoice, Returns
+from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
@@ -34,16 +31,18 @@ from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
-from shardcache.operations.keys import admin, ages, checking, counters, many, single, straight
+from shardcache.operations.keys import admin, ages, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
-from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.port import run
 from shardcache.operations.recompute import cached_value
-from shardcache.operations.recompute import many as many_values
-from shardcache.operations.recompute.many import check_policy
 from shardcache.operations.recompute.request import Request
 from shardcache.plugin.manager import Plugins
 from shardcache.settings import Settings, node_list, parse_node
+
+if TYPE_CHECKING:  # loaded at the first use of the methods that import them
+    from shardcache.clients.cached import Decorator, ManyDecorator
+    from shardcache.clients.key_builder import KeyChoice
+    from shardcache.operations.keys.checking import NodeCheck
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Key)
@@ -259,6 +258,8 @@ class Client(ClientBase[Backend]):
         is the type of one value. Raise what the factory raises, for the callers that wait for its keys as
         well.
         """
+        from shardcache.operations.recompute import many as many_values  # noqa: PLC0415 - see the imports
+
         make_request = self._item_requests(ttl, tags, codec, returns, options)
         return run(lambda: many_values.get(self._cluster, keys, make_request, factory))
 
@@ -297,6 +298,9 @@ class Client(ClientBase[Backend]):
         enums, named tuples, typed dicts, attrs classes and Structs come back through msgspec, Pydantic's
         models through Pydantic. Raise `ConfigurationError` for a type that neither handles.
         """
+        from shardcache.clients.cached import Decorator  # noqa: PLC0415 - see the imports
+        from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
+
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
@@ -333,8 +337,13 @@ class Client(ClientBase[Backend]):
         are missing: see `get_or_set_many`. The items must be hashable.
 
         The parameters are those of `cached`, where the first parameter stands for one item:
-        `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of the function take items as well.
+        `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of
+        the function take items as well.
         """
+        from shardcache.clients.cached import ManyDecorator  # noqa: PLC0415 - see the imports
+        from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
+        from shardcache.operations.recompute.many import check_policy  # noqa: PLC0415
+
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
@@ -363,11 +372,11 @@ class Client(ClientBase[Backend]):
     ) -> Lock:
         """Return a lock over a majority of up to five nodes, or of the service that `locks` of the client names.
 
-        `acquire` or `with` takes it. Nodes keep it for `ttl` seconds. With `renew` it is extended in the background until it has been
-        held for `max_hold` seconds. `on_lost` tells whether a `with` block that has lost the lock raises
-        `LockLost` at its end or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the
-        pauses between attempts. A lock limits load; it cannot stop a process that was paused from going
-        on.
+        `acquire` or `with` takes it. Nodes keep it for `ttl` seconds. With `renew` it is extended in
+        the background until it has been held for `max_hold` seconds. `on_lost` tells whether a `with`
+        block that has lost the lock raises `LockLost` at its end or not (`"ignore"`). `backoff` is any
+        wait strategy of tenacity, for the pauses between attempts. A lock limits load; it cannot stop a
+        process that was paused from going on.
         """
         self._membership.warn_of_few_lock_nodes()
         policy = lock_policy(ttl, max_hold, backoff, renew=renew)
@@ -387,6 +396,8 @@ class Client(ClientBase[Backend]):
         deleted at its end; those of an interrupted check expire within ten seconds. A check changes no
         counter, notifies no observer and ejects no node.
         """
+        from shardcache.operations.keys import checking  # noqa: PLC0415 - see the imports
+
         return run(lambda: checking.check(self._cluster))
 
     def stats(self) -> Stats:
@@ -413,15 +424,24 @@ class Client(ClientBase[Backend]):
     def flush_node(self, name: str) -> bool:
         """Empty the node called `name`, for all its users; return whether it did.
 
-        Do so before a node that was away comes back: its values are out of date. Raise `TopologyError`,
-        which lists the known names, if there is no such node.
+        Do so before a node that was away comes back: its values are out of date. The name is one of
+        `counters`, such as `gutter b` for a spare node, or `old b` for one that keys move away from.
+        Raise `TopologyError`, which lists the known names, if there is no such node.
         """
         return run(lambda: admin.flush_node(self._cluster, name))
 
     @takes_secrets
-    def add_node(self, node: str | Node, *, warm_for: float | timedelta = 0.0) -> TopologyChange:
-        """Add a node, as `set_nodes` does; its weight decides which share of the keys moves to it."""
+    def add_node(
+        self, node: str | Node, *, warm_for: float | timedelta = 0.0, empty: bool = False
+    ) -> TopologyChange:
+        """Add a node, as `set_nodes` does; its weight decides which share of the keys moves to it.
+
+        With `empty` it is emptied before, for all its users: what a node holds that was away is old. If
+        that fails, its error is raised and no node is added.
+        """
         added = parse_node(node)
+        if empty:
+            run(lambda: self._membership.empty(added))
         return self._swap(lambda topology: topology.adding(added), warm_for)
 
     def remove_node(self, name: str, *, warm_for: float | timedelta = 0.0) -> TopologyChange:
@@ -504,6 +524,9 @@ class Client(ClientBase[Backend]):
         for backend in retired:
             backend.close()
         return change
+
+    def _announce(self, nodes: tuple[Node, ...]) -> TopologyChange:
+        return self.announce_nodes(nodes)
 
     def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:
         return self.set_nodes(nodes, warm_for=warm_for)

@@ -23,8 +23,9 @@ from typing import (
 
 from shardcache.clients.callables import NO_FUNCTION, bind_as, function_to_cache, why_not_awaitable
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
-from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
+from shardcache.clients.key_builder import KeyBuilder, KeySpec, function_name
 from shardcache.clients.many import ManyCache
+from shardcache.clients.prefixes import PrefixRegistry
 from shardcache.clients.results import ResultFormat, ResultOptions
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.values.entries import CacheEntry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -23,6 +22,7 @@ from shardcache.core.placement.topology import Topology
 from shardcache.core.values.other_clients import OtherClients
 from shardcache.core.values.payloads import Payloads, payloads_of
 from shardcache.errors import ConfigurationError
+from shardcache.log import log
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.disabled import DisabledCluster
 from shardcache.operations.cluster.failover import Failover, can_stand_in
@@ -33,8 +33,6 @@ from shardcache.settings import DISABLED_VARIABLE, Gutter, Settings, parse_optio
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
-
-log = logging.getLogger("shardcache")
 
 
 def build_strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
@@ -186,7 +184,7 @@ def view_cluster(
         note_refused=shared.note_refused,
     )
     if shared.locks is not None:
-        view.locks = view.with_nodes(shared.locks.topology, shared.locks.members)
+        view.locks = view.of_locks(shared.locks.topology, shared.locks.members)
     return view
 
 

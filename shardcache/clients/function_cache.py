@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from shardcache.clients.key_builder import KeyBuilder, function_name
@@ -21,7 +22,7 @@ from shardcache.operations.recompute.blocks import bypassed, entered
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.outcomes import NO_VALUE
 from shardcache.operations.recompute.protection import Protection
-from shardcache.operations.recompute.request import Request
+from shardcache.operations.recompute.request import FunctionRequest, Request
 
 # Arguments are passed on as they come, and descriptors bind whatever they are found on.
 Args = tuple[Any, ...]
@@ -98,12 +99,22 @@ class FunctionCache:
         self._payloads: tuple[CacheContext, Payloads] | None = None
         self.counters = RecomputeCounters(function_name(function))
 
-    async def value(self, args: Args, kwargs: Kwargs) -> Any:
+    def value(self, args: Args, kwargs: Kwargs) -> Coroutine[Any, Any, Any]:
         """Return the cached value; recompute it if it is missing."""
         context = self._context()
         if context.disabled or (entered.get() and bypassed()):
-            return await self._call(context, args, kwargs)
-        return await cached_value.get(await self._request(context, args, kwargs, reads=True))
+            return self._call(context, args, kwargs)
+        request = self._new_request(context, args, kwargs)
+        if self._is_current(context, request):  # the usual case, without one more frame
+            return cached_value.get(request)
+        return self._value_after_look(request, context.generations, args, kwargs)
+
+    async def _value_after_look(
+        self, request: Request, generations: Generations, args: Args, kwargs: Kwargs
+    ) -> Any:
+        """Return the value after a look at the generation, which is due."""
+        await self._refresh_generation(request, generations, args, kwargs, reads=True)
+        return await cached_value.get(request)
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or `None`; recompute nothing."""
@@ -160,33 +171,40 @@ class FunctionCache:
 
         A generation that is due for a look is read from its node, along with the value if it `reads`.
         """
-        cluster = context.cluster()
+        request = self._new_request(context, args, kwargs)
+        if not self._is_current(context, request):
+            await self._refresh_generation(request, context.generations, args, kwargs, reads=reads)
+        return request
+
+    def _new_request(self, context: CacheContext, args: Args, kwargs: Kwargs) -> Request:
+        """Return the request of a call, with a key of the generation that is known."""
+        cluster, keys = context.cluster(), self._keys
         policy = self.policy
         if policy.ttl is DEFAULT:
             policy = self._with_default_ttl(cluster)
-        generations = context.generations
-        generation = generations[self._keys.prefix]
-        name = generation.name
-        request = Request(
+        request = FunctionRequest(
             cluster,
-            self._keys.key(args, kwargs, name),
-            lambda: self.function(*args, **kwargs),
+            keys.key(args, kwargs, context.generations[keys.prefix].name),
+            None,
             policy,
             context.protection,
             self.counters,
-            self._keys.tags(args, kwargs),
-            payloads=None if self._results is None else self._payloads_in(context, self._results),
+            keys.tags(args, kwargs) if keys.has_tags else (),
+            None,
+            None if self._results is None else self._payloads_in(context, self._results),
         )
-        if self._keys.has_result_tags:
-            request.result_tags = lambda result: self._keys.result_tags(args, kwargs, result)
+        request.called, request.args, request.kwargs = self.function, args, kwargs
+        if keys.has_result_tags:
+            request.result_tags = partial(keys.result_tags, args, kwargs)
         if policy.takes_arguments:
-            request.arguments = lambda: self._keys.arguments(args, kwargs)
-        if context.disabled or (
-            generation.epoch is generations.epoch and request.io.now() < generations.due
-        ):
-            return request
-        await self._refresh_generation(request, generations, args, kwargs, reads=reads)
+            request.arguments = partial(keys.arguments, args, kwargs)
         return request
+
+    def _is_current(self, context: CacheContext, request: Request) -> bool:
+        """Return whether the generation of the request's key need not be looked up."""
+        generations = context.generations
+        is_known = generations[self._keys.prefix].epoch is generations.epoch
+        return context.disabled or (is_known and request.io.now() < generations.due)
 
     async def _refresh_generation(
         self, request: Request, generations: Generations, args: Args, kwargs: Kwargs, *, reads: bool

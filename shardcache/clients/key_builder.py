@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -37,6 +38,15 @@ _LIKE_A_VERSION: Final = (*_BEGINS_A_VERSION, "=", "%")
 _OF_CLASSES: Final = ("__class__", "__classdict__", ".type_params")
 # The module of a program's main file, and of the same file in a spawned process.
 _MAIN: Final = ("__main__", "__mp_main__", None)
+
+# What follows the prefix is kept for calls whose arguments are all of these exact types: two that are
+# equal have the same bytes. A subclass or an enum may equal one of them and yet be another argument.
+_KEPT_TYPES: Final[frozenset[type]] = frozenset({str, int, bytes, type(None)})
+_NUMBERS: Final[frozenset[type]] = frozenset(
+    {bool, float}
+)  # as above, unless `typed`; but templates write them otherwise
+_MOST_KEPT: Final = 1024
+_KEPT_BYTES: Final = 1024  # of one call's arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,37 +84,6 @@ class KeySpec:
         return (self.ignore,) if isinstance(self.ignore, str) else tuple(self.ignore)
 
 
-class PrefixRegistry:
-    """The key prefixes of functions: no two functions may share one."""
-
-    def __init__(self, *, nodes_known: bool = True) -> None:
-        self._nodes_known = nodes_known
-        self._known: dict[str, tuple[str, Fingerprint]] = {}
-
-    def claim(self, keys: KeyBuilder, cluster: Callable[[], Cluster]) -> None:
-        """Reserve a function's prefix.
-
-        Raise `ConfigurationError` when another function has it, whose values would be served: a
-        function with another name, other code or another closure. A function that was only defined
-        again, as by `importlib.reload`, is the same.
-        """
-        if self._nodes_known:
-            keys.refuse_if_anonymous(cluster())
-        fingerprint = Fingerprint(keys.function)
-        name, known = self._known.setdefault(keys.prefix, (keys.name, fingerprint))
-        if known is fingerprint or (name == keys.name and known.matches(fingerprint)):
-            return
-        other = (
-            "a function of the same name with other code, or that closes over other values"
-            if name == keys.name
-            else name
-        )
-        raise ConfigurationError(
-            f"cached {keys.name}: the namespace and version {keys.prefix!r} are those of {other};"
-            " give each function its own namespace=, or another version="
-        )
-
-
 def function_name(function: Callable[..., Any]) -> str:
     """Return a function's module and name."""
     return f"{function.__module__}:{function.__qualname__}"
@@ -139,6 +118,7 @@ class KeyBuilder:
     def __init__(self, function: Callable[..., Any], key_spec: KeySpec) -> None:
         self.function = function
         self.name = function_name(function)
+        self.fingerprint = Fingerprint(function)
         self._key_spec = key_spec
         self._arguments = _arguments(function, self.name)
         module = _module(function)
@@ -160,6 +140,9 @@ class KeyBuilder:
         faults += self._faults(ignored)
         if faults:
             raise ConfigurationError(*(f"cached {self.name}: {fault}" for fault in faults))
+        self.has_tags = bool(self._tags)
+        self._kept: dict[tuple[Any, ...], str] = {}
+        self._kept_types = self._types_to_keep()
         self._labels = [
             (place, name, name.encode() + b"=")
             for place, name in enumerate(self._arguments.names)
@@ -181,19 +164,55 @@ class KeyBuilder:
         """Return the key of a call; raise `KeyBuildError` if its arguments do not make one."""
         prefix = f"{self.prefix}@{generation}" if generation else self.prefix
         choice = self._key_spec.key
-        if choice is None:
-            return f"{prefix}:{digest(self._canonical(args, kwargs))}"
-        if self._template is not None:
-            try:
-                return f"{prefix}:{self._template.key(self._arguments.by_name(args, kwargs))}"
-            except UnkeyableError as error:
-                raise self._unkeyable(error) from error.__cause__
+        if choice is None or self._template is not None:
+            return f"{prefix}:{self._suffix(args, kwargs)}"
         built: object = self._arguments.call(choice, args, kwargs)  # type: ignore[arg-type]  # no str
         if isinstance(built, str):
             return f"{prefix}:{built}"
         if isinstance(built, bytes):
             return prefix.encode() + b":" + built
         raise KeyBuildError(f"{self.name}: key= returned {redact(built)}, not str or bytes")
+
+    def _suffix(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Return what stands for the arguments of a call in its key, as it was built for an equal call.
+
+        To look it up takes 0.12 µs, to build it 1.4; with arguments by name 0.34 and 3.8.
+        """
+        types = self._kept_types
+        if types is None:
+            return self._build_suffix(args, kwargs)
+        for value in args:
+            if type(value) not in types:
+                return self._build_suffix(args, kwargs)
+        call = args
+        if kwargs:
+            for value in kwargs.values():
+                if type(value) not in types:
+                    return self._build_suffix(args, kwargs)
+            call = (args, *kwargs.items())  # equal to no call by position: no argument is a tuple
+        suffix = self._kept.get(call)
+        if suffix is None:
+            suffix = self._build_suffix(args, kwargs)
+            if sum(map(sys.getsizeof, (*args, *kwargs.values()))) <= _KEPT_BYTES:
+                if len(self._kept) >= _MOST_KEPT:
+                    self._kept.clear()
+                self._kept[call] = suffix
+        return suffix
+
+    def _build_suffix(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        if self._template is None:
+            return digest(self._canonical(args, kwargs))
+        try:
+            return self._template.key(self._arguments.by_name(args, kwargs))
+        except UnkeyableError as error:
+            raise self._unkeyable(error) from error.__cause__
+
+    def _types_to_keep(self) -> frozenset[type] | None:
+        """Return the types of the arguments of calls that are kept; `None` if a default may change."""
+        if not self._arguments.default_types <= _KEPT_TYPES | _NUMBERS:
+            return None
+        mixes_numbers = self._template is None and not self._key_spec.typed
+        return _KEPT_TYPES | _NUMBERS if mixes_numbers else _KEPT_TYPES
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the arguments of a call by name, with defaults applied; for a wrapper as they were passed."""
@@ -350,6 +369,7 @@ class _Arguments:
             if parameter.default is not inspect.Parameter.empty
         )
         self._required = len(self.names) - len(self._defaults)
+        self.default_types = {type(each) for each in self._defaults}
 
     def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:
         """Return the values of all parameters, defaults applied; `None` for a wrapper, which may change them."""

@@ -9,26 +9,14 @@ from typing import Any, NoReturn
 
 from shardcache.clients.function_cache import Args, CacheContext, FunctionCache, Kwargs
 from shardcache.clients.key_builder import function_name
-from shardcache.clients.results import Returns
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.urls import redact
-from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.recompute import cached_value, many
 from shardcache.operations.recompute.blocks import bypassed, entered
 from shardcache.operations.recompute.many import ItemRequest
 
 # Items and values are the caller's own, hence `Any`.
-
-
-def item_type(returns: Returns, call: str) -> Returns:
-    """Return the declared type of one value; raise `ConfigurationError` for `True`."""
-    if returns is True:
-        raise ConfigurationError(
-            f"{call}: returns must be the type of one value, and True stands for the annotation, which is"
-            " that of the mapping"
-        )
-    return returns
 
 
 class Items:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from collections.abc import Callable, Hashable, Iterable
@@ -15,14 +14,15 @@ from shardcache.backends.locking import ProcessLock
 from shardcache.clients.construction import build_strategy
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.services import Service, Services, StartingIO
+from shardcache.core.commands import FlushAll
 from shardcache.core.events import TopologyChanged, WarmUpEnded
-from shardcache.core.lifetimes import seconds_or_zero
 from shardcache.core.placement.nodes import MEMORY, Node
 from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.placement.url_warnings import url_warnings
 from shardcache.core.values.other_clients import OtherClients, largest_value
-from shardcache.errors import ClientClosedError, ConfigurationError
+from shardcache.errors import ClientClosedError
+from shardcache.log import log
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.moves import Move
@@ -31,6 +31,7 @@ from shardcache.operations.locks.redlock import Redlock
 from shardcache.operations.port import IO
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import node_list
+from shardcache.settings.follow import follow_seconds
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -38,9 +39,6 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
 BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
 
 MIN_LOCK_NODES: Final = 3  # fewer do not survive the loss of one
-MOST_WARM: Final = 7 * 24 * 3600.0  # seconds for which old nodes may be read
-
-log = logging.getLogger("shardcache")
 
 
 class Handle(Protocol):
@@ -128,6 +126,16 @@ class Membership(Generic[BackendT]):
             self.end(move)
             raise
 
+    async def empty(self, node: Node) -> None:
+        """Empty a node that is to be added; raise its error, or `TopologyError` if it cannot be added."""
+        cluster = self.cluster
+        cluster.topology.adding(node)
+        backend = self._connect(node)
+        try:
+            await cluster.io.call(backend, FlushAll(), cluster.deadline())
+        finally:
+            self._close_later([backend])
+
     def announce(
         self, decide: Callable[[Topology], Topology]
     ) -> tuple[TopologyChange, list[BackendT]]:
@@ -197,6 +205,7 @@ class Membership(Generic[BackendT]):
                     used = set(changed.all_members.values())
                     for member in used.difference(cluster.all_members.values()):
                         cluster.ejector.add(member, self._identity(member.node))
+                    _hand_over(cluster, changed)
                     if self.cluster is cluster:  # no finalizer has changed it meanwhile
                         self.cluster = changed
                         break
@@ -337,6 +346,21 @@ class Closed:
         raise ClientClosedError(f"this {self._kind} is closed")
 
 
+def _hand_over(before: Cluster, after: Cluster) -> None:
+    """Keep what is known of a server that the nodes after a change reach under other options."""
+    own = list(after.members.values())
+    heirs = {_server_of(member): member for member in own}
+    for former in before.value_members.values():
+        heir = None if former in own else heirs.get(_server_of(former))
+        if heir is not None:
+            before.ejector.succeed(heir, former)
+
+
+def _server_of(member: Member) -> tuple[object, ...]:
+    address = member.node.address
+    return address.host, address.port, address.path
+
+
 def _follows(own: Cluster, current: Cluster) -> bool:
     """Return whether the cluster of a handle has the nodes of the client's own, and the same move."""
     return own.topology is current.topology and own.move is current.move
@@ -366,10 +390,7 @@ def changed_topology(
 
 def warm_seconds(warm_for: float | timedelta) -> float:
     """Return `warm_for` in seconds; raise `ConfigurationError` for what is no length of time."""
-    try:
-        return seconds_or_zero(warm_for, MOST_WARM)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"warm_for {error}") from None
+    return follow_seconds("warm_for", warm_for)
 
 
 _with_services: LiveObjects[Membership[Any]] = LiveObjects()

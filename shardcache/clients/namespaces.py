@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shardcache.clients.key_builder import PrefixRegistry
+from shardcache.clients.prefixes import PrefixRegistry
 from shardcache.core.keys import KeySpace
 from shardcache.operations.invalidation.generations import Generations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from typing import Final
@@ -11,9 +10,8 @@ from shardcache.backends.base import BackendOptions
 from shardcache.clients.swallowed_log import node_and_reason
 from shardcache.errors import NodeError
 from shardcache.io.blocking import BlockingIO
+from shardcache.log import log
 from shardcache.operations.cluster.prober import Prober, ProberLog
-
-log = logging.getLogger("shardcache")
 
 ProberKey = tuple[int, float, float]  # process; seconds of a call and of a dial
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from shardcache.backends.locking import ProcessLock
 from shardcache.errors import DecodeError, EncodeError
+from shardcache.log import log
 
 LINE_EVERY: Final = 60.0  # seconds between two lines about the same trouble of one function
 MAX_FUNCTIONS: Final = 1_000  # functions that are logged apart; further ones are logged as one
 OTHERS: Final = "other functions"
-
-log = logging.getLogger("shardcache")
 
 
 class RecomputeLog:

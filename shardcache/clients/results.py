@@ -57,3 +57,13 @@ def check_codec(choice: object) -> None:
         raise ConfigurationError(
             f"codec must be the name of a codec, a codec or a value format, not {redact(choice)}"
         )
+
+
+def item_type(returns: Returns, call: str) -> Returns:
+    """Return the declared type of one value; raise `ConfigurationError` for `True`."""
+    if returns is True:
+        raise ConfigurationError(
+            f"{call}: returns must be the type of one value, and True stands for the annotation, which is"
+            " that of the mapping"
+        )
+    return returns

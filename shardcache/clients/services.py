@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from shardcache.core.commands import Command, Reply
+from shardcache.log import log
 from shardcache.operations.port import IO, Enough
-
-log = logging.getLogger("shardcache")
 
 
 class Service(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import weakref
@@ -21,6 +20,7 @@ from shardcache.core.placement.topology import Topology
 from shardcache.core.shadow import SampledReads
 from shardcache.core.values.payloads import Payloads
 from shardcache.io.blocking import BlockingIO
+from shardcache.log import log
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.keys.shadowing import Comparer, Rules, Side
 from shardcache.operations.port import IO, Enough, run
@@ -28,8 +28,6 @@ from shardcache.plugin.manager import Plugins
 from shardcache.settings import Shadow
 
 TICK: Final = 0.1  # seconds between two looks for reads to compare
-
-log = logging.getLogger("shardcache")
 
 
 class ShadowService:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from shardcache.backends.locking import ProcessLock
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.errors import NodeError, printable
+from shardcache.log import log
 from shardcache.operations.cluster.members import Member
 
 LINE_EVERY: Final = 60.0  # seconds between two lines about the same node and error
@@ -17,8 +17,6 @@ MAX_KINDS: Final = (
     1_000  # kinds of errors that are logged apart; further ones of a node are one kind
 )
 QUOTED: Final = 80  # characters of an error's text that tell it from other errors
-
-log = logging.getLogger("shardcache")
 
 Kind = tuple[str, str, str]
 

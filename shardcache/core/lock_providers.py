@@ -112,8 +112,8 @@ class LockProvider(Protocol):
         """Try once to take a lock; never wait for its holder.
 
         `ttl` is in seconds. Raise `LockUnavailable` if the service cannot decide by the deadline,
-        `ConfigurationError` for what it can never do, such as a ttl that is too short. An attempt that fails, is cancelled or is interrupted leaves
-        nothing behind, or removes it in the background.
+        `ConfigurationError` for what it can never do, such as a ttl that is too short. An attempt that
+        fails, is cancelled or is interrupted leaves nothing behind, or removes it in the background.
         """
 
     async def is_held(self, lock: NamedLock, deadline: float) -> bool:

@@ -53,17 +53,22 @@ class Flight:
 
         Yield whether that closes a circle: the code would wait for itself.
         """
-        own = _current()
-        if not own:
+        edge = self.add_edge()
+        if edge is None:
             yield False
             return
-        # Add the edge, then look: of two callers that close a circle at once, at least one sees it.
-        waits = own[-1].waits_for
-        waits.append(self.work)
         try:
-            yield self.work._reaches(own)  # noqa: SLF001 - another flight
+            yield edge.closes_circle
         finally:
-            waits.remove(self.work)
+            edge.remove()
+
+    def add_edge(self) -> Edge | None:
+        """Add an edge to the wait-for graph: the running code waits for this flight.
+
+        Return `None` if the code is in no flight, as is usual: nothing waits for it.
+        """
+        own = _current()
+        return Edge(own, self.work) if own else None
 
     def _reaches(self, own: tuple[Flight, ...]) -> bool:
         """Return whether the wait-for graph leads from this flight to one of `own`."""
@@ -77,6 +82,23 @@ class Flight:
                 seen.add(reached)
                 ahead.extend(list(reached.waits_for))
         return False
+
+
+class Edge:
+    """An edge of the wait-for graph, from the innermost of `own` flights to the one that it waits for."""
+
+    __slots__ = ("_from", "_to", "closes_circle")
+
+    def __init__(self, own: tuple[Flight, ...], to: Flight) -> None:
+        self._from = own[-1].waits_for
+        self._to = to
+        # Add the edge, then look: of two callers that close a circle at once, at least one sees it.
+        self._from.append(to)
+        self.closes_circle = to._reaches(own)  # noqa: SLF001 - of this module
+
+    def remove(self) -> None:
+        """Remove the edge: the wait is over."""
+        self._from.remove(self._to)
 
 
 def nested() -> bool:
@@ -95,4 +117,5 @@ def context_outside() -> Context:
 
 
 def _current() -> tuple[Flight, ...]:
-    return tuple(flight for flight in _running.get() if not flight.over)
+    running = _running.get()
+    return tuple(flight for flight in running if not flight.over) if running else ()

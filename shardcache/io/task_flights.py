@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Self, TypeVar
 
-from shardcache.backends.transport.channel import OWN_DELAY
-from shardcache.io.single_flight import Flight, nested
+from shardcache.io.alarm import Alarm
+from shardcache.io.single_flight import Edge, Flight, nested
 from shardcache.operations.port import FlightEnd, Work
 
 T = TypeVar("T")
@@ -19,17 +20,24 @@ Key = tuple[asyncio.AbstractEventLoop, bytes]
 class Followed(Flight):
     """A flight of a task, and the waiters of the others."""
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("_alarm", "_waiters")
 
     def __init__(self, progress: Any, work: Flight | None = None) -> None:  # of the work's own type
         super().__init__(progress, work)
         self._waiters: set[asyncio.Future[None]] = set()
+        self._alarm: Alarm | None = None
 
     def join(self, waiter: asyncio.Future[None]) -> None:
         """Wake `waiter` when the flight has landed."""
         self._waiters.add(waiter)
         if self.landed and not waiter.done():
             waiter.set_result(None)
+
+    def wake_after(self, waiter: asyncio.Future[None], seconds: float) -> None:
+        """Wake `waiter` after `seconds` at the latest."""
+        if self._alarm is None:
+            self._alarm = Alarm()
+        self._alarm.set(waiter, seconds)
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
         """Do not wake `waiter` any more."""
@@ -40,6 +48,8 @@ class Followed(Flight):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        if self._alarm is not None:
+            self._alarm.turn_off()
 
     @property
     def followed(self) -> bool:
@@ -155,7 +165,7 @@ class TaskSingleFlight:
         self._flights: dict[Key, Followed] = {}
         self._orphans: set[Followed] = set()  # a loop holds its tasks weakly
 
-    async def do(  # noqa: PLR0913 - as in the port
+    async def do(  # noqa: C901, PLR0912, PLR0913 - see below; as in the port
         self,
         name: bytes,
         work: Work[T],
@@ -167,29 +177,40 @@ class TaskSingleFlight:
         outlives: Callable[[], float] | None = None,
     ) -> tuple[T | FlightEnd, bool]:
         """Run `work` in a task, or wait for the flight under this name."""
-        key = (asyncio.get_running_loop(), name)
-        joined: list[Followed] = []
-        with ExitStack() as waiting:
+        joined: tuple[Followed, ...] = ()
+        edges: tuple[Edge, ...] = ()
+        try:  # in one frame and with few objects: it waits in tens of thousands of tasks at once
             while True:
-                flight = self._flights.get(key)
+                flight = self._flights.get((asyncio.get_running_loop(), name))
                 if flight is None or flight.deserted:
                     break
                 if flight not in joined:
                     if joins is not None and not joins(flight.progress):
                         break  # the caller's flight takes its place
-                    joined.append(flight)
-                    waiting.callback(flight.leave)
-                    if waiting.enter_context(flight.waiting_on()):
-                        return FlightEnd.REENTRANT, False
-                if await _wait_for_any(joined, wait):
-                    return next(each.outcome for each in joined if each.landed), False
+                    joined = (*joined, flight)
+                    edge = flight.add_edge()
+                    if edge is not None:
+                        edges = (*edges, edge)
+                        if edge.closes_circle:
+                            return FlightEnd.REENTRANT, False
+                waiter = _begin_wait(joined, wait)
+                try:
+                    await waiter
+                finally:
+                    _end_wait(joined, waiter)
+                for each in joined:
+                    if each.landed:
+                        return each.outcome, False
                 if not takes_over:
                     return FlightEnd.TIMED_OUT, False
-                self._remove(key, flight)
-        own = TaskFlight(
-            work, progress, lambda flight: self._remove(key, flight), outlives, self._orphans
-        )
-        self._flights[key] = own
+                self._remove(name, flight)
+        finally:
+            for edge in edges:
+                edge.remove()
+            for each in joined:
+                each.leave()
+        own = TaskFlight(work, progress, partial(self._remove, name), outlives, self._orphans)
+        self._flights[asyncio.get_running_loop(), name] = own
         try:
             await _wait_for_any([own], None)
         finally:
@@ -225,7 +246,8 @@ class TaskSingleFlight:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def _remove(self, key: Key, flight: Followed) -> None:
+    def _remove(self, name: bytes, flight: Followed) -> None:
+        key = (asyncio.get_running_loop(), name)
         if self._flights.get(key) is flight:
             del self._flights[key]
 
@@ -412,8 +434,17 @@ class TaskFlightBatch(Flight):
             await work()
 
 
-async def _wait_for_any(flights: Sequence[Followed], wait: float | None) -> bool:
-    """Wait up to `wait` seconds until one of the flights has landed; return whether one has.
+async def _wait_for_any(flights: Sequence[Followed], wait: float | None) -> None:
+    """Wait up to `wait` seconds until one of the flights has landed."""
+    waiter = _begin_wait(flights, wait)
+    try:
+        await waiter
+    finally:
+        _end_wait(flights, waiter)
+
+
+def _begin_wait(flights: Sequence[Followed], wait: float | None) -> asyncio.Future[None]:
+    """Return a future that is done when one of the flights has landed, or after `wait` seconds.
 
     A loop that stood still kept the flights from landing as well: the time that it was late is
     added, up to twice `wait` in all.
@@ -421,23 +452,15 @@ async def _wait_for_any(flights: Sequence[Followed], wait: float | None) -> bool
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     for flight in flights:
         flight.join(waiter)
-    try:
-        left, spare = wait, wait
-        while left is None or left > 0.0:
-            late = await _wait(waiter, left)
-            if waiter.done() or spare is None:
-                break
-            left = min(late, spare) if late > OWN_DELAY else 0.0
-            spare -= left
-    finally:
-        for flight in flights:
-            flight.forget(waiter)
-    return any(flight.landed for flight in flights)
+    if wait is not None and not waiter.done():
+        if wait > 0.0:
+            wake_after = flights[-1].wake_after if flights else Alarm().set
+            wake_after(waiter, wait)
+        else:
+            waiter.set_result(None)
+    return waiter
 
 
-async def _wait(waiter: asyncio.Future[None], seconds: float | None) -> float:
-    """Wait up to `seconds`; return by how many seconds the loop was late."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await asyncio.wait([waiter], timeout=seconds)
-    return loop.time() - began - (seconds or 0.0)
+def _end_wait(flights: Sequence[Followed], waiter: asyncio.Future[None]) -> None:
+    for flight in flights:
+        flight.forget(waiter)

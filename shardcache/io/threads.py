@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import queue
 import threading
@@ -15,11 +14,10 @@ from typing import Final, TypeVar
 
 from shardcache.backends.base import LAST_WAIT
 from shardcache.backends.threads import NoThreadError, Workers, start_thread
+from shardcache.log import log
 from shardcache.operations.port import Pause, Work, run
 
 T = TypeVar("T")
-
-log = logging.getLogger("shardcache")
 
 LEAST_PAUSE: Final = 0.001  # seconds
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from shardcache.backends.base import BackendFactory
 from shardcache.backends.memcached import Memcached
 from shardcache.backends.memory import Memory
@@ -10,24 +13,43 @@ from shardcache.backends.redis import Redis
 from shardcache.core import codecs
 from shardcache.core.codecs import CodecFactory
 from shardcache.core.lock_providers import LockProviderFactory
-from shardcache.core.placement.strategy import StrategyFactory
+from shardcache.core.placement.strategy import Strategy, StrategyFactory
 from shardcache.operations.locks.redlock import RedlockFactory
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.plugin.registry import Registry
 from shardcache.settings import REDLOCK
-from shardcache.strategies import crc16, jump, ketama, maglev, modulo, pymemcache, rendezvous
+from shardcache.strategies.rendezvous import Rendezvous
 
 
 @hookimpl
 def shardcache_register_strategies(registry: Registry[StrategyFactory]) -> None:
     """Register the seven strategies of the package."""
-    registry.register("rendezvous", rendezvous.Rendezvous)
-    registry.register("ketama", ketama.Ketama)
-    registry.register("maglev", maglev.Maglev)
-    registry.register("jump", jump.Jump)
-    registry.register("pymemcache", pymemcache.Pymemcache)
-    registry.register("modulo", modulo.Modulo)
-    registry.register("crc16", crc16.Crc16)
+    registry.register("rendezvous", Rendezvous)
+    for name in ("ketama", "maglev", "jump", "pymemcache", "modulo", "crc16"):
+        registry.register(name, partial(_make_other_strategy, name))
+
+
+def _make_other_strategy(name: str, /, **options: Any) -> Strategy:  # as a strategy takes them
+    """Make a strategy that most clients do not have."""
+    # They load with the first of them, so that other programs start faster.
+    from shardcache.strategies import (  # noqa: PLC0415
+        crc16,
+        jump,
+        ketama,
+        maglev,
+        modulo,
+        pymemcache,
+    )
+
+    factories: dict[str, StrategyFactory] = {
+        "ketama": ketama.Ketama,
+        "maglev": maglev.Maglev,
+        "jump": jump.Jump,
+        "pymemcache": pymemcache.Pymemcache,
+        "modulo": modulo.Modulo,
+        "crc16": crc16.Crc16,
+    }
+    return factories[name](**options)
 
 
 @hookimpl

@@ -8,7 +8,13 @@ from shardcache.settings.options import parse_options
 from shardcache.settings.parameters import REDLOCK
 from shardcache.settings.settings import Settings
 from shardcache.settings.shadow import Shadow
-from shardcache.settings.sources import DISABLED_VARIABLE, is_disabled, names_file, names_nodes
+from shardcache.settings.sources import (
+    DISABLED_VARIABLE,
+    follows,
+    is_disabled,
+    names_file,
+    names_nodes,
+)
 
 __all__ = [
     "DISABLED_VARIABLE",
@@ -17,6 +23,7 @@ __all__ = [
     "Gutter",
     "Settings",
     "Shadow",
+    "follows",
     "is_disabled",
     "names_file",
     "names_nodes",

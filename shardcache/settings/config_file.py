@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from shardcache.errors import ConfigurationError
+from shardcache.settings.follow import Follow
 from shardcache.settings.settings import Settings
-from shardcache.settings.sources import CONFIG_VARIABLE, PREFIX, file_of_nodes
+from shardcache.settings.sources import CONFIG_VARIABLE, PREFIX, file_of_nodes, follow_of
 
 # Seconds for which a file must stay as it was read: an editor may be writing it.
 SETTLES: Final = 0.1
@@ -21,11 +22,11 @@ SETTLES: Final = 0.1
 class ConfigFile:
     """A file of settings, and whether it has changed.
 
-    `settings` are those with which the program began. `path` is absolute: a program may change its
-    directory.
+    `settings` are those with which the program began, `follow` how its nodes change, by the last look
+    at the file. `path` is absolute: a program may change its directory.
     """
 
-    __slots__ = ("_environ", "_seen", "path", "settings")
+    __slots__ = ("_environ", "_seen", "follow", "path", "settings")
 
     def __init__(self, path: str | PathLike[str], environ: Mapping[str, str] | None = None) -> None:
         """Read the file; raise `ConfigurationError` if it cannot be used.
@@ -38,6 +39,7 @@ class ConfigFile:
             CONFIG_VARIABLE: str(self.path),
         }
         self._seen: str | None = None
+        self.follow = Follow()
         self.settings = self._load()
 
     @classmethod
@@ -67,7 +69,9 @@ class ConfigFile:
         return tuple(name for name in names if getattr(found, name) != getattr(self.settings, name))
 
     def _load(self) -> Settings:
-        return Settings.from_env(self._environ) if self._environ else Settings.load(self.path)
+        found = Settings.from_env(self._environ) if self._environ else Settings.load(self.path)
+        self.follow = follow_of(self.path)
+        return found
 
     def _load_or_fault(self) -> Settings | ConfigurationError:
         try:

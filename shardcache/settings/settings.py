@@ -149,7 +149,10 @@ def _check_nodes(collected: Collected, values: Mapping[str, Any], faults: Faults
         if spare.name in names:
             fault = ConfigurationError(within(spare.name, NOT_SPARE))
             faults.add(collected["failover"].origin, fault)
-    if values.get("ssl_context") is not None:
+    locks = values.get("locks", REDLOCK)
+    if (
+        values.get("ssl_context") is not None and locks == REDLOCK
+    ):  # else it may be for that service
         shadow = values.get("shadow")
         every = (
             *nodes,
@@ -159,5 +162,5 @@ def _check_nodes(collected: Collected, values: Mapping[str, Any], faults: Faults
         )
         if every and all(node.address.scheme in PLAIN_SCHEMES for node in every):
             faults.add(collected["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
-    if values.get("lock_nodes") is not None and values.get("locks", REDLOCK) != REDLOCK:
+    if values.get("lock_nodes") is not None and locks != REDLOCK:
         faults.add(collected["lock_nodes"].origin, ConfigurationError(NO_LOCK_NODES))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, near, unknown, within
+from shardcache.settings.follow import TABLE, Follow, read_follow
 from shardcache.settings.nodes import read_url
 from shardcache.settings.parameters import FROM_ENVIRONMENT, PARAMETERS, true_or_false
 
@@ -21,12 +22,14 @@ PREFIX: Final = "SHARDCACHE_"
 URL_VARIABLE: Final = "SHARDCACHE_URL"
 CONFIG_VARIABLE: Final = "SHARDCACHE_CONFIG"
 DISABLED_VARIABLE: Final = "SHARDCACHE_DISABLED"
+FOLLOW_VARIABLE: Final = "SHARDCACHE_FOLLOW"
 
 # `SHARDCACHE_PLUGINS` is read where plugins are loaded; it is listed so that it is not a misspelling.
 _OTHER_VARIABLES: Final = (
     URL_VARIABLE,
     CONFIG_VARIABLE,
     DISABLED_VARIABLE,
+    FOLLOW_VARIABLE,
     "SHARDCACHE_PLUGINS",
 )
 
@@ -73,15 +76,29 @@ def _key(name: object) -> str:
 
 
 def from_file(path: str | PathLike[str], faults: Faults, *, complete: bool = True) -> Collected:
-    """Return the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
-    from pathlib import Path  # noqa: PLC0415 - few programs have a file
+    """Return the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`.
 
+    Its table `[follow]` is checked, and left out: see `follow_of`.
+    """
     try:
-        table = _table(Path(path))
+        table = _read(path)
     except ConfigurationError as error:
         faults.add(str(path), error)
         return {}
+    with faults.of(within(str(path), TABLE)):
+        read_follow(table.pop(TABLE, {}))
     return from_table(table, str(path), faults, complete=complete)
+
+
+def follow_of(path: str | PathLike[str]) -> Follow:
+    """Return how a client that follows a file changes its nodes; raise as `from_file` does."""
+    return read_follow(_read(path).get(TABLE, {}))
+
+
+def _read(path: str | PathLike[str]) -> dict[str, object]:
+    from pathlib import Path  # noqa: PLC0415 - few programs have a file
+
+    return _table(Path(path))
 
 
 def _table(path: Path) -> dict[str, object]:
@@ -172,11 +189,19 @@ def is_disabled(environ: Mapping[str, str]) -> bool:
 
     It is no setting: it holds for every client of the process, wherever its settings come from.
     """
-    text = _variables(environ).get(DISABLED_VARIABLE, "no")
-    disabled = true_or_false(text)
-    if not isinstance(disabled, bool):
-        raise ConfigurationError(f"{DISABLED_VARIABLE}: must be yes, true, 1, no, false or 0")
-    return disabled
+    return _flag_of(environ, DISABLED_VARIABLE)
+
+
+def follows(environ: Mapping[str, str]) -> bool:
+    """Return whether `SHARDCACHE_FOLLOW` has clients of the environment follow its file."""
+    return _flag_of(environ, FOLLOW_VARIABLE)
+
+
+def _flag_of(environ: Mapping[str, str], variable: str) -> bool:
+    flag = true_or_false(_variables(environ).get(variable, "no"))
+    if not isinstance(flag, bool):
+        raise ConfigurationError(f"{variable}: must be yes, true, 1, no, false or 0")
+    return flag
 
 
 def from_environment(

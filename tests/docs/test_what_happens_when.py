@@ -12,7 +12,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "explanation" / "what-happens-when.md"
 ROW = re.compile(r"^(?P<fault>\S.*)\n: (?P<text>(?:.+\n)+)", re.MULTILINE)
-NAMED = re.compile(r"`(?P<file>[\w/]+\.py)::(?P<test>test_\w+)`")
+NAMED = re.compile(r"`(?P<file>[\w/-]+\.py)::(?P<test>test_\w+)`")
 
 
 def rows(page: str) -> dict[str, list[tuple[str, str]]]:
@@ -31,8 +31,9 @@ ROWS = rows(PAGE.read_text(encoding="utf-8"))
 
 @cache
 def defined(file: str) -> frozenset[str]:
-    """Return the names of the tests of a file."""
-    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    """Return the names of the tests of a file, which is one of ours or of a plugin."""
+    folder = TESTS.parent if file.startswith("plugins/") else TESTS
+    tree = ast.parse((folder / file).read_text(encoding="utf-8"))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, functions))
 

@@ -196,6 +196,21 @@ class TestTasks:
         leader.cancel()
         await asyncio.gather(leader, return_exceptions=True)
 
+    @in_virtual_time
+    async def test_a_flight_that_has_landed_has_no_timer(self):
+        """Nor has one that was cancelled: a loop with a timer keeps all that it holds."""
+        flights = TaskSingleFlight()
+        loop = asyncio.get_running_loop()
+
+        async def work():
+            await asyncio.sleep(0.05)
+
+        await asyncio.gather(*(flights.do(b"k", work, LONG, takes_over=False) for _ in range(5)))
+        await cancel_soon(
+            [asyncio.ensure_future(flights.do(b"k", work, LONG, takes_over=False)) for _ in "ab"]
+        )
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
     @pytest.mark.parametrize("takes_over", [True, False])
     @in_virtual_time
     async def test_a_loop_that_stood_still_is_no_slow_flight(self, takes_over):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,11 +15,12 @@ import pytest
 
 from faults.calls import Book
 from faults.chaos import Chaos
+from faults.crippling import RULES
 from faults.findings import at_least, at_most, none, shown, within
 from faults.lag import Lag
 from faults.players import Worker
-from faults.playing import Played
-from faults.rows import ROWS
+from faults.playing import Played, Turn
+from faults.rows import ROWS, Guard
 from faults.stage import THREADS
 from faults.usage import Usage, growth
 from faults.values import Step, Traffic, Truth, Wrong, value_of
@@ -149,7 +151,8 @@ class TestVerdicts:
     @staticmethod
     def played(*findings, lag=0.0, error=None):
         """Return a row with these findings."""
-        return Played(ROWS[0], THREADS, "memcached", findings, error, Lag(0.0, lag), 1, 1.0)
+        turn = Turn(ROWS[0], THREADS, "memcached")
+        return Played(turn, findings, error, Lag(0.0, lag), 1, 1.0)
 
     def test_a_missed_time_is_void_on_a_busy_machine(self):
         """More than 20 ms of lag explain it, whoever measured them."""
@@ -187,6 +190,57 @@ class TestVerdicts:
         assert at_least("hits", 50, 50, "%").held
         assert not at_least("hits", 49.9, 50, "%").held
         assert shown("calls", "7").verdict == "shown"
+
+
+class TestGuards:
+    """Rows without the rules that they guard: they must miss."""
+
+    @staticmethod
+    def verdict(*findings, lag=0.0, error=None):
+        """Return the verdict on a row without a rule, which must miss the figure `back`."""
+        turn = Turn(ROWS[0], THREADS, "memcached", Guard("return", "back", THREADS))
+        played = Played(turn, findings, error, Lag(0.0, lag), 1, 1.0)
+        assert played.good is (played.verdict == "misses")
+        return played.verdict
+
+    def test_the_figure_must_be_missed(self):
+        """A row that holds without its rule says nothing."""
+        assert self.verdict(within("back", None, 6.0)) == "misses"
+        assert self.verdict(within("back", 1.0, 6.0)) == "HOLDS"
+
+    def test_another_figure_that_is_missed_shows_nothing(self):
+        """Nor does an error that ended the row."""
+        held = within("back", 1.0, 6.0)
+        assert self.verdict(held, none("torn", 1)) == "HOLDS"
+        assert self.verdict(error="it broke") == "HOLDS"
+
+    def test_a_time_is_void_on_a_busy_machine(self):
+        """That it is missed as well."""
+        assert self.verdict(within("back", 0.2, 0.1), lag=0.03) == "VOID"
+        assert self.verdict(none("back", 1), within("p99", 0.2, 0.1), lag=0.03) == "misses"
+
+    def test_each_rule_is_guarded_by_a_row(self):
+        """But for the one whose effect is rare."""
+        guarded = {guard.rule for row in ROWS for guard in row.guards}
+        assert guarded == set(RULES) - {"quarantine"}
+
+    def test_the_page_names_the_rows_of_each_rule(self):
+        """And has a line for each rule."""
+        page = (LOADTESTS / "README.md").read_text(encoding="utf-8")
+        table = page.partition("| `--without` |")[2].partition("\n\n")[0]
+        lines = re.findall(r"^\| `([a-z-]+)` \|.*\| (.*) \|$", table, re.MULTILINE)
+        assert {rule for rule, _ in lines} == set(RULES)
+        for rule, rows in lines:
+            guards = {row.name for row in ROWS for guard in row.guards if guard.rule == rule}
+            assert rule == "quarantine" or set(rows.split(", ")) == guards
+
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}: {row.fault}")
+    def test_a_guard_is_played_as_the_row_is(self, row):
+        """By one of its crews, on servers of its kinds, in its short form only if it has one."""
+        for guard in row.guards:
+            assert guard.crew in row.crews
+            assert guard.kind in row.kinds
+            assert row.quick or not guard.quick
 
 
 def test_a_worker_that_fails_is_no_silence():
@@ -246,6 +300,8 @@ class TestCommand:
             (["A1", "--quick"], "nothing of that can be played"),
             (["A1", "--client", "fibres"], "nothing of that can be played"),
             (["A1", "--without", "luck"], "invalid choice: 'luck'"),
+            (["A1", "--jobs", "2"], "add --quick"),
+            (["A2", "--rules"], "nothing of that can be played"),
             (["soak", "--seed", "x"], "invalid int value"),
         ],
         ids=repr,
@@ -273,60 +329,37 @@ def run(*words):
 @pytest.mark.servers
 @pytest.mark.slow
 class TestRows:
-    """Rows on real servers; with a rule of the client switched off, they miss."""
+    """A row on real servers, with its rule and without; `tox -e faults-quick` plays many."""
 
     @pytest.fixture
     def play(self, tmp_path):
-        """Return a function that plays rows; it returns the exit status and what was missed."""
+        """Return a function that plays rows; it returns the exit status and the verdicts."""
 
         def played(*words):
             file = tmp_path / "figures.json"
-            done = run(*words, "--json", str(file))
+            done = run(*words, "--quick", "--json", str(file))
             assert file.exists(), done.stderr + done.stdout
             rows = json.loads(file.read_text())
-            missed = {
-                finding["name"]: finding["measured"]
-                for row in rows
-                for finding in row["findings"]
-                if not finding["held"]
-            }
-            errors = [row["error"] for row in rows if row["error"]]
-            assert not errors
-            return done.returncode, missed
+            return done.returncode, [row["verdict"] for row in rows], done.stdout
 
         return played
 
-    @pytest.mark.parametrize("name", ["B1", "B3", "B5", "B7", "C2", "C4", "C5", "L1"])
-    def test_they_hold(self, play, name):
-        """The short forms judge no times, so that they hold on any machine."""
-        assert play(name, "--quick") == (0, {})
+    def test_it_holds(self, play):
+        """On two kinds of servers at a time."""
+        status, verdicts, _ = play("C5", "--jobs", "2")
+        assert (status, verdicts) == (0, ["held", "held"])
 
-    @pytest.mark.parametrize(
-        ("words", "rule", "missed"),
-        [
-            (["A4", "--client", "tasks"], "matching", "of another key"),
-            (["A4", "--client", "threads"], "return", "all asked again after"),
-            (["A9", "--client", "threads"], "boundaries", "next calls that were not right"),
-            (["B1", "--client", "threads"], "replay", "old once it is asked again"),
-            (["B3", "--client", "tasks"], "replay", "old once it is asked again"),
-            (["B7", "--client", "threads"], "failover", "loads of one of them in 3 s"),
-            (["B7", "--client", "tasks"], "ttl-cap", "seconds that they live"),
-            (["B5", "--client", "threads"], "warming", "least hit rate, added"),
-            (["B5", "--client", "tasks"], "announcement", "older than acknowledged"),
-            (["C2"], "discards", "of another key"),
-            (["C4", "--client", "threads"], "fork-hooks", "children's reads that were not hits"),
-            (["C5"], "closed-loops", "exit status"),
-            (["L1", "--client", "tasks"], "excuses", "times left out"),
-            (["L1", "--client", "greenlets"], "excuses", "times left out"),
-            (["L3"], "excuses", "times left out"),
-        ],
-        ids=lambda value: value if isinstance(value, str) else value[0],
-    )
-    def test_without_the_rule_they_miss(self, play, words, rule, missed):
-        """A row that cannot miss would say nothing."""
-        status, found = play(*words, "--quick", "--without", rule)
-        assert status == 1
-        assert missed in found
+    def test_without_its_rule_it_misses(self, play):
+        """Then the status is that of a fault."""
+        status, verdicts, table = play("C5", "--without", "closed-loops")
+        assert (status, verdicts) == (1, ["MISSED", "MISSED"])
+        assert "exit status" in table
+
+    def test_the_rule_is_switched_off_for_it(self, play):
+        """Then the miss is what was asked for."""
+        status, verdicts, table = play("C5", "--rules")
+        assert (status, verdicts) == (0, ["misses"])
+        assert "closed-loops" in table
 
 
 @pytest.mark.servers

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from lock_service import LockService
 from operations.harness import A_FEW_ROUND_TRIPS, REDIS, Harness
 from operations.simulation import Process, SimulatedNode, Task
 from shardcache.clients.function_cache import FunctionCache
@@ -125,6 +126,13 @@ class RecomputeHarness(Harness):
     def shard(self) -> SimulatedNode:
         """Return the node that owns the key."""
         return self.request().member.backend
+
+    def use_lock_service(self) -> LockService:
+        """Have a service keep the locks; return it."""
+        service = LockService(lambda: self.now)
+        for process in self.processes:
+            process.cluster.lock_provider = service
+        return service
 
     def before(
         self, kind: type[Command], act: Callable[[Callable[[Command], Any]], Any], times: int = 1

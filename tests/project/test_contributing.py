@@ -60,7 +60,7 @@ def test_the_traceback_is_one_of_today():
         Client(f"redis://127.0.0.1:{free_port()}", on_error="raise") as client,
         pytest.raises(NodeUnavailableError) as raised,
     ):
-        client.incr("visits")
+        client.incr("visits", initial=1)
     assert len(shown) > 7
     frames = iter(traceback.extract_tb(raised.tb))
     for path, name, line in shown:

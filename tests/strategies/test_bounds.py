@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -16,6 +16,7 @@ from xxhash import xxh64_intdigest
 
 from shardcache.core.placement.movement import Movement, shares
 from shardcache.core.placement.nodes import MAX_WEIGHT, Node
+from shardcache.strategies import slot_tables
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 from shardcache.strategies.ketama import Ketama
@@ -231,18 +232,41 @@ def number_in(key):
     return int(key)
 
 
-@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=5), min_size=1, max_size=5))
-def test_a_key_belongs_to_the_first_point_at_or_after_its_hash(points):
+@given(
+    st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=5), min_size=1, max_size=5),
+    st.sampled_from([1, 2**27 - 1, 2**27]),  # within one bucket of the search, and over all of them
+)
+def test_a_key_belongs_to_the_first_point_at_or_after_its_hash(points, spread):
     """Past the last point comes the first; of two in one place, the first node's; so with runs."""
     nodes = nodes_of(range(len(points)))
+    points = [[place * spread for place in of_node] for of_node in points]
     placed = ring(nodes, points, number_in, "test")
     hash_ranges = placed.hash_ranges()
     every = sorted((place, index) for index, of_node in enumerate(points) for place in of_node)
-    for hashed in range(33):
+    around = {number * spread + shift for number in range(32) for shift in (-1, 0, 1)}
+    for hashed in {2**32 - 1, *around} - {-1}:
         _, index = next((point for point in every if point[0] >= hashed), every[0])
         assert placed.owner(b"%d" % hashed) is nodes[index]
         assert hash_ranges.owner(bisect_right(hash_ranges.ends, hashed)) is nodes[index]
     assert hash_ranges.ends[-1] == 2**32
+
+
+def test_a_search_of_a_ring_is_as_short_with_many_nodes(monkeypatch):
+    """It is of the points in one bucket of the hash space: four in the mean, whatever the nodes."""
+    searched = []
+
+    def search(places, place, start=0, end=None):
+        searched.append((len(places) if end is None else end) - start)
+        return bisect_left(places, place, start, end)
+
+    monkeypatch.setattr("shardcache.strategies.ring.bisect_left", search)
+    for count in (10, 100):
+        owner = Ketama().build(nodes_of(range(count))).owner
+        searched.clear()
+        for number in range(2000):
+            owner(b"%d" % number)
+        assert sum(searched) / len(searched) < 5
+        assert max(searched) < 25
 
 
 def test_threads_find_the_same_slots():
@@ -252,6 +276,7 @@ def test_threads_find_the_same_slots():
     with ThreadPoolExecutor(8) as pool:
         shared = Rendezvous().build(nodes).owner
         found = list(pool.map(lambda _: [shared(key) for key in keys], range(8)))
+    slot_tables._tables.clear()  # so that this is not the same table
     alone = Rendezvous().build(nodes).owner
     assert found == [[alone(key) for key in keys]] * 8
 

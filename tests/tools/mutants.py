@@ -232,10 +232,10 @@ MUTANTS = [
     Mutant(
         "the lock before the first read",
         "operations/recompute/cached_value.py",
-        "    reply, versions = await request.read()\n    if type(reply) is tuple and not is_mark(reply):",
+        "    reply, versions = await request.read()\n    if type(reply) is tuple:",
         "    await redlock.attempt(request.cluster, request.key, request.policy.locking)\n"
         "    reply, versions = await request.read()\n"
-        "    if type(reply) is tuple and not is_mark(reply):",
+        "    if type(reply) is tuple:",
         VALUE_TESTS,
     ),
     Mutant(
@@ -297,8 +297,8 @@ MUTANTS = [
     Mutant(
         "a tag is logged after its version is removed",
         "operations/invalidation/tags.py",
-        "        reply = await cluster.ask(member, Delete(name)) if failure is None else failure\n",
-        "        reply = reply if failure is None else failure\n",
+        "        reply = failure or await cluster.ask(member, Delete(name), deadline)\n",
+        "        reply = failure or reply\n",
         RESULT_TAG_TESTS,
     ),
     Mutant(
@@ -330,6 +330,41 @@ MUTANTS = [
         MOVING_TESTS,
     ),
     Mutant(
+        "a delete does not go to the stand-in of an old node",
+        "operations/cluster/warming.py",
+        'cast("Moving", self.moving).reached(name)',
+        'cast("Moving", self.moving).owner(name)',
+        ("operations/cluster/test_moving_with_failover.py",),
+    ),
+    Mutant(
+        "a warm-up ends with keys that move alone",
+        "operations/cluster/warming.py",
+        "        if self._is_over() or not self._others([(member, command)]):\n",
+        "        if not self._others([(member, command)]):\n",
+        ("operations/cluster/test_warming.py",),
+    ),
+    Mutant(
+        "a token of a stand-in is one of the owner",
+        "operations/cluster/failover.py",
+        "    return DetouredToken(token) if isinstance(member, StandIn) else token\n",
+        "    return token\n",
+        ("operations/cluster/test_failover.py",),
+    ),
+    Mutant(
+        "a node under other options is asked before its pending deletes",
+        "operations/cluster/prober.py",
+        "        if error is not None and not health.ejected:\n            self.eject(",
+        "        if False:\n            self.eject(",
+        ("operations/cluster/test_replay.py",),
+    ),
+    Mutant(
+        "what a call in flight notes is lost with its member",
+        "operations/cluster/ejection.py",
+        "            member = member.successor\n",
+        "            break\n",
+        ("operations/cluster/test_replay.py",),
+    ),
+    Mutant(
         "a lost log of tags is no reason",
         "operations/invalidation/tag_log.py",
         "    if end not in entries:\n        return True\n",
@@ -339,14 +374,14 @@ MUTANTS = [
     Mutant(
         "a late follower does not look at the tags of its result",
         "operations/recompute/cached_value.py",
-        "        or await _is_void(request, ended, first_read)",
-        "        or False",
+        "or await _is_void(request, ended, leader.first_read)",
+        "or False",
         RESULT_TAG_TESTS,
     ),
     Mutant(
         "a refresh joins a recompute that may serve an old value",
-        "operations/recompute/cached_value.py",
-        "if leader.progress.renews and not progress.renews:",
+        "operations/recompute/leader.py",
+        "if self.progress.renews and not progress.renews:",
         "if False:",
         ("operations/recompute/test_blocks.py",),
     ),
@@ -437,8 +472,8 @@ MUTANTS = [
     Mutant(
         "the flights of a batch do not stand for each other in the wait-for graph",
         "io/single_flight.py",
-        "waits.append(self.work)",
-        "waits.append(self)",
+        "Edge(own, self.work)",
+        "Edge(own, self)",
         ("operations/recompute/test_many.py", "io/test_flight_batches.py"),
     ),
     Mutant(
@@ -493,8 +528,8 @@ MUTANTS = [
     Mutant(
         "two writes on Redis are the same",
         "backends/redis/wire.py",
-        "self._version = (self._version + 1) & _LAST_VERSION",
-        "self._version = self._version & _LAST_VERSION",
+        "self._version = (self._version + 1) & LAST_VERSION",
+        "self._version = self._version & LAST_VERSION",
         ("backends/redis/test_wire.py",),
     ),
     Mutant(

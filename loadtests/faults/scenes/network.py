@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from faults.findings import Finding, at_least, at_most, none, within
 from faults.lag import Lag
 from faults.scenes.common import BACK, judge_values, warm_up
 from faults.stage import RATE, TIMEOUT, Play, Stage
+from shardcache import Client
 from shardcache.testing import FaultProxy
+from shardcache.testing.servers import Server
 
 LATEST: Final = TIMEOUT + 0.020  # seconds within which every call is over
 PROXIED: Final = 0
@@ -50,13 +52,14 @@ def cut(stage: Stage) -> Iterator[Finding]:
     tally: Counter[str] = Counter()
     longest = 0.0
     subject = f"faults.cutting:{'Threads' if stage.crew.blocking else 'Tasks'}Caller"
-    with stage.play(1, proxied=True, subject=subject, filled=False) as play:
+    timeout = stage.seconds(TIMEOUT, 0.3)
+    with stage.play(1, proxied=True, subject=subject, filled=False, timeout=timeout) as play:
         play.meter.reset()
         for operation in play.actor.tell("operations"):
             for how in ("rst", "fin", "stall"):
                 for size in _places(_size(play, operation))[::step]:
                     outcome, following, seconds = _cut_once(play, operation, size, how)
-                    if how == "stall" and seconds < TIMEOUT / 2:
+                    if how == "stall" and seconds < timeout / 2:
                         continue  # it held nothing up: it began behind a reply that was shorter
                     tally.update((outcome, f"next {following}", "cases"))
                     longest = max(longest, seconds)
@@ -90,6 +93,38 @@ def _cut_once(play: Play, operation: str, size: int, how: str) -> tuple[str, str
     proxy.heal()
     play.wait_closed(BACK)
     return outcome, following, seconds
+
+
+FAILING_NODES: Final = 3
+
+
+def failing(stage: Stage) -> Iterator[Finding]:
+    """Reset each connection to one of three nodes before its first reply, and count the attempts (E2)."""
+    with stage.play(FAILING_NODES, proxied=True) as play:
+        warm_up(play, 0.5)
+        before = _commands(play.servers)
+        began = time.monotonic()
+        play.proxies[PROXIED].cut_after(0, "rst")
+        time.sleep(stage.seconds(8.0, 3.0))
+        ended = time.monotonic()
+        sent = [now - then for now, then in zip(_commands(play.servers), before, strict=True)]
+        play.proxies[PROXIED].heal()
+        back = play.wait_closed(BACK)
+        report = play.end()
+    seconds = ended - began
+    due, its = len(report.between(began, ended)), len(report.between(began, ended, PROXIED))
+    yield at_least("times left out", len(report.moments("ejected", PROXIED)), 1)
+    yield at_most("attempts", sum(sent), round(1.1 * due + seconds))
+    yield at_most("attempts at the failing node", sent[PROXIED], round(0.1 * its + seconds))
+    yield within("asked again after", back, BACK)
+    yield from judge_values(report)
+
+
+def _commands(servers: Sequence[Server]) -> list[int]:
+    """Return how many reads and writes each memcached has received so far."""
+    with Client([server.url for server in servers], timeout=5, on_error="raise") as client:
+        figures = client.stats().values()
+        return [int(each.server["cmd_get"]) + int(each.server["cmd_set"]) for each in figures]
 
 
 LIMITS: Final = {"memcached": ("-c", "24"), "redis": ("--maxclients", "5")}

@@ -11,7 +11,6 @@ from faults.findings import Finding, at_most, holds, within
 from faults.players import Report
 from faults.scenes.common import (
     BACK,
-    Scene,
     judge_healthy,
     judge_rate,
     judge_slow,
@@ -115,50 +114,46 @@ def flapping(stage: Stage) -> Iterator[Finding]:
     yield from judge_values(report)
 
 
-def all_stopped(count: int) -> Scene:
+def all_stopped(count: int, stage: Stage) -> Iterator[Finding]:
     """Stop several of five nodes at once, then resume them (A6)."""
-
-    def scene(stage: Stage) -> Iterator[Finding]:
-        # One thread that waits for a node makes no other call: it has to be asked more slowly.
-        rate = 1000.0 if stage.crew.workers > 1 else 200.0
-        learning = SETTLED if stage.crew.workers > 1 else 3 * TIMEOUT * count + SETTLED
-        down = range(count)
-        with stage.play(rate=rate) as play:
-            warm_up(play, 0.0)
-            before = play.usage()
-            time.sleep(2.0)
-            began = play.usage()
-            for node in down:
-                play.servers[node].pause()
-            struck = time.monotonic()
-            sleep_until(struck + learning)
-            settled = play.usage()
-            time.sleep(4.0)
-            over = play.usage()
-            for node in down:
-                play.servers[node].resume()
-            resumed = time.monotonic()
-            recovered = play.wait_closed(BACK)
-            time.sleep(1.0)
-            report = play.end()
-        yield within("all left out after", _last_ejection(report, down, struck), learning)
-        away = report.between(settled.at, over.at, *down)
-        yield within("p99, their keys after 0.5 s", p99(away), 0.001)
-        waited = sum(call.seconds for call in away)
-        share = waited / stage.crew.workers / (over.at - settled.at)
-        yield at_most("time spent on those out", 100 * share, 5, "%", timed=True)
-        if count < NODES:
-            base = report.between(before.at, began.at)
-            yield from judge_healthy(report, base, settled.at, over.at, *down)
-        rise = _load(settled, over) / _load(before, began)
-        yield at_most("processor time over base", rise, 1.5, "times", timed=True)
-        yield within("all asked again after", recovered, BACK)
-        calls = report.between(resumed + (recovered or 0.0) + 0.2, report.ended)
-        hits = {call.node for call in calls if call.outcome == "hit"}
-        yield holds("hits on every node", fact=len(hits) == NODES, measured=f"on {len(hits)}")
-        yield from judge_values(report)
-
-    return scene
+    # One thread that waits for a node makes no other call: it has to be asked more slowly.
+    rate = 1000.0 if stage.crew.workers > 1 else 200.0
+    learning = SETTLED if stage.crew.workers > 1 else 3 * TIMEOUT * count + SETTLED
+    down = range(count)
+    with stage.play(rate=rate) as play:
+        warm_up(play, 0.0)
+        before = play.usage()
+        time.sleep(2.0)
+        began = play.usage()
+        for node in down:
+            play.servers[node].pause()
+        struck = time.monotonic()
+        sleep_until(struck + learning)
+        settled = play.usage()
+        time.sleep(4.0)
+        over = play.usage()
+        for node in down:
+            play.servers[node].resume()
+        resumed = time.monotonic()
+        recovered = play.wait_closed(BACK)
+        time.sleep(1.0)
+        report = play.end()
+    yield within("all left out after", _last_ejection(report, down, struck), learning)
+    away = report.between(settled.at, over.at, *down)
+    yield within("p99, their keys after 0.5 s", p99(away), 0.001)
+    waited = sum(call.seconds for call in away)
+    share = waited / stage.crew.workers / (over.at - settled.at)
+    yield at_most("time spent on those out", 100 * share, 5, "%", timed=True)
+    if count < NODES:
+        base = report.between(before.at, began.at)
+        yield from judge_healthy(report, base, settled.at, over.at, *down)
+    rise = _load(settled, over) / _load(before, began)
+    yield at_most("processor time over base", rise, 1.5, "times", timed=True)
+    yield within("all asked again after", recovered, BACK)
+    calls = report.between(resumed + (recovered or 0.0) + 0.2, report.ended)
+    hits = {call.node for call in calls if call.outcome == "hit"}
+    yield holds("hits on every node", fact=len(hits) == NODES, measured=f"on {len(hits)}")
+    yield from judge_values(report)
 
 
 def _last_ejection(report: Report, nodes: Sequence[int], after: float) -> float | None:

@@ -125,6 +125,7 @@ def behind_large(stage: Stage) -> Iterator[Finding]:
         proxied=True,
         subject="faults.large:LargePlayer",
         keys=KEYS // 4,
+        timeout=_timeout(stage),
     ) as play:
         _store_large(play.urls)
         warm_up(play, 0.5)

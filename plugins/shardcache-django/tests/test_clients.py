@@ -17,6 +17,7 @@ from django.core.signals import request_finished
 from django.test import override_settings
 from shardcache_django import clients
 
+from lock_service import LockService, running
 from shardcache import DecodeError
 
 pytestmark = pytest.mark.servers
@@ -60,6 +61,20 @@ def test_aliases_with_one_configuration_share_the_clients(use, urls):
     third = use(urls, OPTIONS={"namespace": "third"})
     assert first.client is second.client is not third.client
     assert len(clients._clients) == 2
+
+
+def test_another_service_keeps_the_locks(use, urls):
+    """Of both clients, named by the client's own setting."""
+
+    async def lock(client):
+        async with client.lock("report") as lease:
+            return lease.fence
+
+    with running(LockService()) as locks:
+        cache = use(urls, OPTIONS={"locks": locks})
+        with cache.client.lock("report") as lease:
+            assert lease.fence == 1
+        assert asyncio.run(lock(cache.async_client)) == 2
 
 
 def test_threads_that_come_at_once_get_the_same_clients(use, urls):

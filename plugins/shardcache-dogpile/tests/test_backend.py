@@ -10,6 +10,7 @@ from dogpile.cache import CacheRegion, make_region
 from dogpile.cache.api import NO_VALUE
 from shardcache_dogpile import ShardCacheBackend
 
+from lock_service import LockService, running
 from shardcache import AsyncClient, Client, ConfigurationError, EncodeError
 from shardcache.settings import releases
 from shardcache.testing.servers import Server
@@ -47,6 +48,15 @@ def test_arguments_from_a_file_are_texts():
     assert repr(backend.client.view()) == "<Client view [3 nodes] ketama namespace='shop'>"
     backend.set("k", b"x")
     assert backend.client.ttl("k") == pytest.approx(40, abs=5)
+
+
+def test_another_service_keeps_the_mutexes():
+    """Named by the client's own setting."""
+    service = LockService()
+    with running(service) as locks:
+        region = make(url=URL, locks=locks)
+        assert region.get_or_create("k", lambda: 1) == 1
+    assert service.calls == ["attempt", "release"]
 
 
 def test_values_keep_their_type():

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from shardcache import Settings, hookimpl
 from shardcache.backends.base import BackendFactory
 from shardcache.core.codecs import CodecFactory
+from shardcache.core.lock_providers import LockProviderFactory
 from shardcache.core.placement.strategy import StrategyFactory
 from shardcache.plugin.registry import Registry
 from shardcache_example.codec import JsonZlib
+from shardcache_example.locks import SqliteLocksFactory
 from shardcache_example.observer import slow_calls
 from shardcache_example.sqlite import Sqlite
 from shardcache_example.strategy import Sha256
@@ -31,6 +33,12 @@ def shardcache_register_backends(registry: Registry[BackendFactory]) -> None:
 def shardcache_register_codecs(registry: Registry[CodecFactory]) -> None:
     """Offer the codec by name."""
     registry.register("json-zlib", JsonZlib)
+
+
+@hookimpl
+def shardcache_register_lock_providers(registry: Registry[LockProviderFactory]) -> None:
+    """Offer the locks by the scheme of their URL."""
+    registry.register("sqlite", SqliteLocksFactory())
 
 
 @hookimpl

@@ -25,7 +25,12 @@ def test_the_entry_point_is_found():
     """Installing the distribution is all there is to do."""
     (info,) = [plugin for plugin in load().infos if plugin.name == "example"]
     assert info.distribution == "shardcache-example"
-    assert info.offers == ("strategy sha256", "backend sqlite", "codec json-zlib")
+    assert info.offers == (
+        "strategy sha256",
+        "backend sqlite",
+        "codec json-zlib",
+        "locks sqlite",
+    )
 
 
 def test_a_client_uses_the_strategy_by_name():

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from shardcache_fastapi import BlockingCache, Cache, lifespan
 
 import shardcache
+from lock_service import LockService, running
 from shardcache import ConfigurationError
 from shardcache.settings import releases
 
@@ -57,6 +58,22 @@ async def test_each_kind_of_function_gets_its_client(app):
         first = (await web.get("/async/7")).json()
         assert (first["value"], first["kind"]) == (14, "AsyncClient")
         assert (await web.get("/blocking/3")).json() == {"value": 9, "kind": "Client"}
+
+
+async def test_another_service_keeps_the_locks(app):
+    """Of both clients, named by the client's own setting."""
+
+    @app.get("/lock")
+    async def lock(cache: Cache, blocking: BlockingCache) -> list[int | None]:
+        async with cache.lock("report") as lease:
+            fences = [lease.fence]
+        with blocking.lock("report") as lease:
+            return [*fences, lease.fence]
+
+    with running(LockService()) as locks:
+        shardcache.configure("memory://a", locks=locks)
+        async with visiting(app) as web:
+            assert (await web.get("/lock")).json() == [1, 2]
 
 
 async def test_the_client_is_one_for_all_requests(app):

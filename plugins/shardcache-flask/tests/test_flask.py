@@ -11,6 +11,7 @@ from flask import Flask, jsonify
 from flask_caching import Cache
 from shardcache_flask import FlaskCache, ShardCache
 
+from lock_service import LockService, running
 from shardcache import Client, ConfigurationError
 from shardcache.settings import releases
 from shardcache.testing.servers import Server
@@ -64,6 +65,14 @@ def test_a_client_of_the_application():
         with app.app_context():
             cache.set("k", 1)
         assert client.get("flask_cache_k") == 1
+
+
+def test_another_service_keeps_the_locks():
+    """Named by the client's own setting."""
+    with running(LockService()) as locks:
+        app, cache = make(CACHE_SHARDCACHE_URL=URL, CACHE_OPTIONS={"locks": locks})
+        with backend(app, cache).client.lock("report") as lease:
+            assert lease.fence == 1
 
 
 @pytest.mark.servers

@@ -4,57 +4,105 @@ from __future__ import annotations
 
 import logging
 import math
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 
 from kazoo.client import KazooClient
-from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.exceptions import KazooException
+from kazoo.handlers.threading import AsyncResult, SequentialThreadingHandler
 from kazoo.protocol.connection import _CONNECTION_DROP
-from kazoo.protocol.serialization import Auth, Connect
-from kazoo.protocol.states import KeeperState
+from kazoo.protocol.serialization import SASL, Auth, Connect
+from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.security import CREATOR_ALL_ACL
 
-from shardcache_zookeeper.ensemble import Ensemble
+from shardcache_zookeeper.ensemble import Credentials, Ensemble
 
-# kazoo's own pauses grow to a minute, and a session lives for seconds.
-RETRY: Final = {"max_tries": -1, "delay": 0.05, "max_delay": 1.0}
+# kazoo's own pauses double, up to a minute: it would find a new leader as much later as the ensemble took
+# to choose it. With these, a pause is at most half as long as it has been without a server.
+RETRY: Final = {
+    "max_tries": -1,
+    "delay": 0.05,
+    "backoff": 1.2,
+    "max_jitter": 0.2,
+    "max_delay": 1.0,
+}
 
 kazoo_log = logging.getLogger("shardcache.zookeeper")
 
 
 class _NoSecrets(logging.Filter):
-    """Drops what kazoo logs of credentials: each Auth request, and the session's password."""
+    """Drops what kazoo logs of credentials: requests that carry them, and the session's password."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         arguments = record.args if isinstance(record.args, tuple) else ()
-        secret = any(isinstance(argument, Auth) for argument in arguments)
+        secret = any(isinstance(argument, (Auth, SASL)) for argument in arguments)
         return record.levelno >= logging.DEBUG and not secret
 
 
 kazoo_log.addFilter(_NoSecrets())
 
 
-class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
-    """kazoo's threads, with a bound on each dial.
+class _Result(AsyncResult):  # type: ignore[misc]  # kazoo has no types
+    """A result whose callbacks run in the thread that receives it.
 
-    kazoo would wait for a host that is switched off for as long as the whole session may last.
+    kazoo has another thread for them. It would only wake the caller, and costs a third of a millisecond.
     """
 
-    def __init__(self, connect_timeout: float) -> None:
+    def _do_callbacks(self) -> None:
+        for callback in self._callbacks:
+            callback(self)
+
+
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
+    """kazoo's threads, with a bound on each dial, and TLS by a `context`.
+
+    kazoo would wait for a host that is switched off for as long as the whole session may last, and makes
+    contexts of its own. `refusal` is why the last server could not be asked over TLS.
+    """
+
+    def __init__(self, connect_timeout: float, context: ssl.SSLContext | None) -> None:
         super().__init__()
         self._connect_timeout = connect_timeout
+        self._context = context
+        self.refusal = ""
 
     def create_connection(
         self,
         *args: Any,
         timeout: float = math.inf,
+        hostname: str | None = None,
         **kwargs: Any,  # kazoo's own
     ) -> Any:
-        return super().create_connection(
-            *args, timeout=min(timeout, self._connect_timeout), **kwargs
-        )
+        seconds = min(timeout, self._connect_timeout)
+        connection = super().create_connection(*args, timeout=seconds, **kwargs)
+        if self._context is None:
+            return connection
+        try:
+            secure = self._context.wrap_socket(connection, server_hostname=hostname)
+        except ssl.SSLError as error:
+            connection.close()
+            self.refusal = f"TLS failed: {error.reason or error}"
+            raise
+        self.refusal = ""
+        return secure
+
+    def async_result(self) -> _Result:
+        return _Result(self)
+
+    def select(
+        self,
+        readers: Sequence[Any],
+        writers: Sequence[Any],
+        others: Sequence[Any],
+        timeout: float | None = None,
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Count a socket as readable also if TLS has read ahead: kazoo would wait for more."""
+        ahead = [each for each in readers if isinstance(each, ssl.SSLSocket) and each.pending()]
+        readable, writable, odd = super().select(readers, writers, others, 0 if ahead else timeout)
+        return [*ahead, *(each for each in readable if each not in ahead)], writable, odd
 
 
 class Connection:
@@ -71,17 +119,20 @@ class Connection:
         on_connect: Callable[[float, float], None],
         on_state: Callable[[str], None],
     ) -> None:
-        credentials = ensemble.credentials
+        credentials, tls = ensemble.credentials, ensemble.tls
         self.acl = CREATOR_ALL_ACL if credentials else None
+        self._handler = _Handler(connect_timeout, None if tls is None else tls.context)
         self.kazoo = KazooClient(
             hosts=ensemble.hosts,
             timeout=ensemble.session_timeout,
-            handler=_Handler(connect_timeout),
+            handler=self._handler,
             connection_retry=dict(RETRY),
-            auth_data=[("digest", credentials)] if credentials else None,
             default_acl=self.acl,
+            **_proof_of(credentials),
             logger=kazoo_log,
         )
+        self._login_refusal = ""
+        self.kazoo.add_listener(self._record_refusal)
         self.kazoo.add_listener(on_state)
         _notice_timeout(self.kazoo, on_connect)
 
@@ -90,9 +141,27 @@ class Connection:
         self.kazoo.start_async()
 
     @property
+    def refusal(self) -> str:
+        """Why no server takes the session, as far as that is known."""
+        return self._login_refusal or self._handler.refusal
+
+    def _record_refusal(self, state: str) -> None:
+        """Remember that the servers do not accept the credentials, until one takes the session."""
+        if self.kazoo.client_state == KeeperState.AUTH_FAILED:
+            self._login_refusal = "it does not accept the user and password in the URL"
+        elif state == KazooState.CONNECTED:
+            self._login_refusal = ""
+
+    @property
     def has_ended(self) -> bool:
         """Whether kazoo no longer tries to connect, as after an answer that makes no sense."""
         return bool(self.kazoo.client_state == KeeperState.CLOSED)
+
+    def send(self, request: Any) -> Any:
+        """Send a request that kazoo has no method for; return its result, which is still to come."""
+        result = self.kazoo.handler.async_result()
+        self.kazoo._call(request, result)  # noqa: SLF001 - as its own methods do
+        return result
 
     def drop(self) -> None:
         """Leave the server, which is silent, for another one.
@@ -105,6 +174,17 @@ class Connection:
         """End the session, which removes its nodes, and close the connection."""
         self.kazoo.stop()
         self.kazoo.close()
+
+
+def _proof_of(credentials: Credentials | None) -> dict[str, Any]:
+    """Return the arguments of a kazoo client for who it is."""
+    if credentials is None:
+        return {}
+    user, password, auth = credentials
+    if auth == "digest":
+        return {"auth_data": [("digest", f"{user}:{password}")]}
+    options = {"mechanism": "DIGEST-MD5", "username": user, "password": password}
+    return {"sasl_options": options}
 
 
 def _notice_timeout(kazoo: KazooClient, on_connect: Callable[[float, float], None]) -> None:
@@ -124,16 +204,26 @@ def _notice_timeout(kazoo: KazooClient, on_connect: Callable[[float, float], Non
     connection._invoke = invoke_and_notice  # noqa: SLF001
 
 
-def future_of(result: Any, then: Callable[[BaseException | None], None]) -> Future[Any]:
-    """Return kazoo's result as a future that cannot be cancelled; call `then` with its error first."""
+def future_of(
+    result: Any, read: Callable[[Any], Any], then: Callable[[BaseException | None], None]
+) -> Future[Any]:
+    """Return kazoo's result, as `read` returns it, as a future that cannot be cancelled.
+
+    `then` is called first, with the error if there is one, which may be of `read`.
+    """
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()
 
     def answered(result: Any) -> None:
-        error = result.exception
+        error, value = result.exception, None
+        if error is None:
+            try:
+                value = read(result.value)
+            except KazooException as failure:
+                error = failure
         then(error)
         if error is None:
-            future.set_result(result.value)
+            future.set_result(value)
         else:
             future.set_exception(error)
 

@@ -4,39 +4,67 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+import ssl
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from importlib.util import find_spec
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
+from shardcache.backends.transport.tls import TLS_OPTIONS, build_context
 from shardcache.core.lock_providers import LockScope, NamedLock
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.urls import Parts, parse_fields, split_url, unquote
 from shardcache.errors import ConfigurationError
 
+SECURE_SCHEME: Final = "zookeepers"
 PORT: Final = "2181"
+SECURE_PORT: Final = "2281"  # as in ZooKeeper's own documents
 LAST_PORT: Final = 65_535
 ROOT: Final = "/shardcache"
 SESSION_TIMEOUT: Final = 5.0  # seconds: no longer than the ttl of a cached function's lock
 MAX_SESSION_TIMEOUT: Final = 3600.0
-OPTION: Final = "session_timeout"
+TIMEOUT_OPTION: Final = "session_timeout"
+AUTH_OPTION: Final = "auth"
+AUTHS: Final = ("digest", "sasl")
 
 GUID_LENGTH: Final = 32  # hex digits
 _is_holder = re.compile(r"[0-9a-f]{32}-(?:[0-9]{10}|-[0-9]{9,10})").fullmatch
+
+
+class Credentials(NamedTuple):
+    """Who a process is to the servers: by ZooKeeper's scheme `digest`, or by SASL's DIGEST-MD5."""
+
+    user: str
+    password: str
+    auth: str = "digest"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How the servers are verified: as `options` of the URL say, or by the client's own `given` context.
+
+    Two are equal if they say the same, although each has a `context` of its own.
+    """
+
+    options: tuple[tuple[str, str], ...]
+    given: ssl.SSLContext | None
+    context: ssl.SSLContext = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
     """The servers of an ensemble, and what this process asks of them.
 
-    `hosts` are `host:port`, separated by commas. All locks are below the path `root`. `credentials`
-    are `user:password` of ZooKeeper's scheme `digest`. `session_timeout` is in seconds.
+    `hosts` are `host:port`, separated by commas. All locks are below the path `root`.
+    `session_timeout` is in seconds.
     """
 
     hosts: str
     root: str = ROOT
     session_timeout: float = SESSION_TIMEOUT
-    credentials: str | None = field(default=None, repr=False)
+    credentials: Credentials | None = field(default=None, repr=False)
+    tls: Tls | None = field(default=None, repr=False)
 
     def folder(self, scope: LockScope) -> str:
         """Return the path below which the locks of a scope are."""
@@ -50,7 +78,7 @@ class Ensemble:
         return f"{self.folder(lock.scope)}/{quote(lock.name, safe='').replace('.', '%2E')}"
 
     def __str__(self) -> str:
-        return f"zookeeper://{self.hosts}{self.root}"
+        return f"{'zookeepers' if self.tls else 'zookeeper'}://{self.hosts}{self.root}"
 
 
 def lock_name(directory: str) -> bytes:
@@ -83,31 +111,42 @@ def first(names: Iterable[str]) -> str:
     )
 
 
+def is_the_first(path: str, names: Iterable[str]) -> bool:
+    """Return whether the node of a path is the first one of its directory, and is there at all."""
+    holders = holders_among(names)
+    return bool(holders) and first(holders) == path.rpartition("/")[2]
+
+
 @takes_secrets
-def parse_url(url: str) -> Ensemble:
+def parse_url(url: str, ssl_context: ssl.SSLContext | None = None) -> Ensemble:
     """Read a URL such as `zookeeper://user:password@h1,h2:2182/shop?session_timeout=5`.
 
-    Raise `ConfigurationError` that lists every fault, and quotes nothing of the URL but option names.
+    With the scheme `zookeepers` the servers are asked over TLS: by `ssl_context`, the client's, or by the
+    options of the URL that nodes have as well. Raise `ConfigurationError` that lists every fault, and
+    quotes nothing of the URL but option names.
 
     >>> parse_url("zookeeper://h1,h2:2182/shop").hosts
     'h1:2181,h2:2182'
     """
     parts = split_url(url)
+    is_secure = parts.scheme == SECURE_SCHEME
     faults: list[str] = []
-    hosts = [_host(host, faults) for host in parts.hosts]
+    hosts = [_host(host, SECURE_PORT if is_secure else PORT, faults) for host in parts.hosts]
     root = _root(parts, faults)
-    timeout = _session_timeout(parts, faults)
-    credentials = _credentials(parts, faults)
+    options = _options(parts, TLS_OPTIONS if is_secure else (), faults)
+    timeout = _session_timeout(options, faults)
+    credentials = _credentials(parts, options, faults)
+    tls = _tls(options, ssl_context, faults) if is_secure else None
     if faults:
         raise ConfigurationError(*(f"locks: {fault}" for fault in faults))
-    return Ensemble(",".join(hosts), root, timeout, credentials)
+    return Ensemble(",".join(hosts), root, timeout, credentials, tls)
 
 
-def _host(text: str, faults: list[str]) -> str:
+def _host(text: str, usual_port: str, faults: list[str]) -> str:
     """Return `host:port`; the host may be an IPv6 address in brackets."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
-        host, port = text, PORT
+        host, port = text, usual_port
     if not host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
         faults.append("each server is host or host:port, an IPv6 address in brackets")
     elif not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= LAST_PORT):
@@ -129,28 +168,55 @@ def _root(parts: Parts, faults: list[str]) -> str:
     return "/" + "/".join(names)
 
 
-def _session_timeout(parts: Parts, faults: list[str]) -> float:
-    values: dict[str, str] = {}
+def _options(parts: Parts, tls_options: tuple[str, ...], faults: list[str]) -> dict[str, str]:
+    known = (TIMEOUT_OPTION, AUTH_OPTION, *tls_options)
+    options: dict[str, str] = {}
     for name, value in parse_fields(parts.fields):
-        if name in values:
+        if name in options:
             faults.append(f"option {name!r} is given twice")
-        elif name != OPTION:
-            faults.append(f"no such option (known: {OPTION})")
-        values[name] = value
-    text = values.get(OPTION, str(SESSION_TIMEOUT))
+        elif name in TLS_OPTIONS and name not in known:
+            faults.append(f"{name} is for the scheme {SECURE_SCHEME}://, which uses TLS")
+        elif name not in known:
+            faults.append(f"no such option (known: {', '.join(known)})")
+        options[name] = value
+    return options
+
+
+def _session_timeout(options: Mapping[str, str], faults: list[str]) -> float:
+    text = options.get(TIMEOUT_OPTION, str(SESSION_TIMEOUT))
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= MAX_SESSION_TIMEOUT:
-        faults.append(f"{OPTION} must be seconds above 0, up to {MAX_SESSION_TIMEOUT:g}")
+        faults.append(f"{TIMEOUT_OPTION} must be seconds above 0, up to {MAX_SESSION_TIMEOUT:g}")
     return seconds
 
 
-def _credentials(parts: Parts, faults: list[str]) -> str | None:
+def _credentials(parts: Parts, options: Mapping[str, str], faults: list[str]) -> Credentials | None:
+    auth = options.get(AUTH_OPTION, AUTHS[0])
+    if auth not in AUTHS:
+        faults.append(f"{AUTH_OPTION} must be {' or '.join(AUTHS)}")
+    elif AUTH_OPTION in options and parts.user is None:
+        faults.append(f"{AUTH_OPTION}={auth} needs credentials: user:password, before the '@'")
+    if auth == "sasl" and find_spec("puresasl") is None:
+        faults.append(
+            "auth=sasl needs the package pure-sasl: pip install"
+            " './plugins/shardcache-zookeeper[sasl]' in a clone"
+        )
     if parts.user is None:
         return None
     user, colon, password = parts.user.partition(":")
     if not (user and colon and password):
         faults.append("credentials are user:password, before the '@'")
-    return f"{unquote(user)}:{unquote(password)}"
+    return Credentials(unquote(user), unquote(password), auth)
+
+
+def _tls(options: Mapping[str, str], given: ssl.SSLContext | None, faults: list[str]) -> Tls | None:
+    chosen = {name: value for name, value in options.items() if name in TLS_OPTIONS}
+    try:
+        context = build_context(chosen, given)
+    except ConfigurationError as error:
+        faults += error.faults
+        return None
+    return Tls(tuple(sorted(chosen.items())), given, context)

@@ -16,7 +16,8 @@ def unavailable(what: str, session: Session, error: BaseException) -> LockUnavai
     elif isinstance(error, AuthFailedError):
         reason = "does not accept the user and password in the URL"
     elif session.disconnected is not None:
-        return LockUnavailable(f"{what}: no server of {ensemble} can be reached")
+        why = f": {session.refusal}" if session.refusal else ""
+        return LockUnavailable(f"{what}: no server of {ensemble} can be reached{why}")
     elif isinstance(error, TimeoutError):
         reason = "did not answer in time"
     else:

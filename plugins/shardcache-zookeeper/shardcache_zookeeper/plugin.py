@@ -11,4 +11,5 @@ from shardcache_zookeeper.provider import ZooKeeperLocks
 @hookimpl
 def shardcache_register_lock_providers(registry: Registry[LockProviderFactory]) -> None:
     """Register the locks of a ZooKeeper ensemble."""
-    registry.register("zookeeper", ZooKeeperLocks())
+    for scheme in ("zookeeper", "zookeepers"):
+        registry.register(scheme, ZooKeeperLocks())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import time
@@ -10,7 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar, TypeVarTuple
 
-from kazoo.exceptions import ConnectionLoss, KazooException, NoNodeError, SessionExpiredError
+from kazoo.exceptions import (
+    ConnectionLoss,
+    KazooException,
+    NodeExistsError,
+    NoNodeError,
+    SessionExpiredError,
+    SessionMovedError,
+)
 
 from shardcache.core.leases import long_enough
 from shardcache.core.lock_providers import (
@@ -21,19 +29,32 @@ from shardcache.core.lock_providers import (
     NamedLock,
     Refusal,
 )
+from shardcache.core.placement.url_warnings import tls_warnings
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError, LockUnavailable
-from shardcache_zookeeper.ensemble import Ensemble, first, holders_among, lock_name, parse_url
+from shardcache_zookeeper.ensemble import (
+    Ensemble,
+    first,
+    holders_among,
+    is_the_first,
+    lock_name,
+    parse_url,
+)
 from shardcache_zookeeper.failures import unavailable
 from shardcache_zookeeper.grant import ZooKeeperGrant
 from shardcache_zookeeper.node import HeldNode, describe
 from shardcache_zookeeper.session import Session, leave_session, open_session
 from shardcache_zookeeper.waiting import Wait, block, suspend
 
+log = logging.getLogger("shardcache")
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 CLOSING: Final = 2.0  # seconds that `close` waits for the end of the session
+
+# A server that was left, or is gone, may have carried out the request or not.
+UNANSWERED: Final = (ConnectionLoss, SessionExpiredError, SessionMovedError)
 
 
 class ZooKeeperLocks:
@@ -42,12 +63,12 @@ class ZooKeeperLocks:
     @takes_secrets
     def blocking(self, url: str, options: LockOptions) -> LockProvider:
         """Return the provider of a blocking client."""
-        return ZooKeeperProvider(parse_url(url), options, block)
+        return _provider(url, options, block)
 
     @takes_secrets
     def asyncio(self, url: str, options: LockOptions) -> LockProvider:
         """Return the provider of an asyncio client."""
-        return ZooKeeperProvider(parse_url(url), options, suspend)
+        return _provider(url, options, suspend)
 
 
 class ZooKeeperProvider:
@@ -135,67 +156,75 @@ class ZooKeeperProvider:
         self, session: Session, deadline: float, lock: NamedLock, ttl: float
     ) -> ZooKeeperGrant | Refusal:
         _check_ttl(lock, ttl, session)
-        directory = self._ensemble.directory(lock)
+        folder, directory = self._ensemble.folder(lock.scope), self._ensemble.directory(lock)
+        has_folder = True  # as far as is known
         while True:
             try:
+                if not has_folder:
+                    await self._wait(session.make_folder(folder), deadline)
                 # Most attempts at a lock that is held end here, and cost the ensemble no write.
-                names = await self._children(session, deadline, directory)
-                if holders_among(names):
+                names = await self._find_names(session, deadline, directory)
+                if holders_among(names or ()):
                     return Refusal.HELD
-                return await self._create(session, deadline, directory, lock, ttl)
-            except NoNodeError:  # a directory is missing, or has just been removed
-                await self._wait(session.make_directory(directory, parents=True), deadline)
-            except (ConnectionLoss, SessionExpiredError):  # another server may answer in time
+                return await self._create(session, deadline, lock, ttl, is_new=names is None)
+            except NodeExistsError:  # the directory has just been made
+                continue
+            except NoNodeError:  # it has just been removed, or what is above it is missing
+                has_folder = False
+            except UNANSWERED:  # another server may answer in time
                 await self._connect(session, deadline)
 
     async def _create(
-        self, session: Session, deadline: float, directory: str, lock: NamedLock, ttl: float
+        self, session: Session, deadline: float, lock: NamedLock, ttl: float, *, is_new: bool
     ) -> ZooKeeperGrant | Refusal:
         """Create a node; it holds the lock if it is the first one, and is removed otherwise.
 
-        Whatever is raised, the node is removed, also if the ensemble creates it later.
+        In a directory that `is_new`, no other can be before it. Whatever is raised, the node is removed,
+        also if the ensemble creates it later.
         """
+        directory = self._ensemble.directory(lock)
         guid = secrets.token_hex(16)
         data = describe(ttl)
         expired, sent = session.expired, time.monotonic()
+        create = session.create_first if is_new else session.create
         try:
-            session.make_directory(directory)  # fails if it is there
-            creation = session.create(directory, guid, data)
-            listing = session.children(directory)
-            path, stat = await self._wait(creation, deadline)
-            names = await self._wait(listing, deadline)
+            creation = create(directory, guid, data)
+            listing = None if is_new else session.children(directory)
+            path, fence = await self._wait(creation, deadline)
+            names = [path] if listing is None else await self._wait(listing, deadline)
             node = HeldNode(
-                path, fence=stat.czxid, data=data, ends=sent + ttl, words=session.words, user=self
+                path, fence=fence, data=data, ends=sent + ttl, words=session.words, user=self
             )
             grant = ZooKeeperGrant(
                 session, node, f"lock {lock.shown}", self._wait, self._options.timeout
             )
-            names = holders_among(names)  # none, if an operator has broken the lock meanwhile
-            is_first = bool(names) and f"{directory}/{first(names)}" == path
+            is_first = is_new or is_the_first(path, names)
             if is_first and long_enough(node.remaining(), session.words.timeout):
                 session.keep(node, expired)
                 return grant
             session.remove(node)
-        except NoNodeError:
+        except (NoNodeError, NodeExistsError):
             raise
         except BaseException as error:
             gone = session.remove_later(directory, guid)
-            if isinstance(error, (ConnectionLoss, SessionExpiredError)):
+            if isinstance(error, UNANSWERED):
                 await self._wait(gone, deadline)
             raise
         return Refusal.LATE if is_first else Refusal.HELD
 
-    async def _children(self, session: Session, deadline: float, directory: str) -> Sequence[str]:
-        """Return the names in a directory, as the connected server knows them; none without one."""
+    async def _find_names(
+        self, session: Session, deadline: float, directory: str
+    ) -> Sequence[str] | None:
+        """Return the names in a directory, as the connected server knows them; `None` without one."""
         try:
             return await self._wait(session.children(directory), deadline)
         except NoNodeError:
-            return ()
+            return None
 
     async def _names(self, session: Session, deadline: float, directory: str) -> Sequence[str]:
-        """Return the names in a directory that the leader knows now."""
+        """Return the names in a directory that the leader knows now; none without one."""
         session.sync(directory)
-        return await self._children(session, deadline, directory)
+        return await self._find_names(session, deadline, directory) or ()
 
     async def _holder(
         self, session: Session, deadline: float, scope: LockScope, directory: str
@@ -235,6 +264,14 @@ class ZooKeeperProvider:
         except NoNodeError:
             return False
         return True
+
+
+@takes_secrets
+def _provider(url: str, options: LockOptions, wait: Wait) -> LockProvider:
+    ensemble = parse_url(url, options.ssl_context)
+    for caution in () if ensemble.tls is None else tls_warnings(dict(ensemble.tls.options)):
+        log.warning("locks: %s", caution)
+    return ZooKeeperProvider(ensemble, options, wait)
 
 
 def _check_ttl(lock: NamedLock, ttl: float, session: Session) -> None:

@@ -14,13 +14,25 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Final
 
-from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError, SessionExpiredError
+from kazoo.exceptions import (
+    ConnectionLoss,
+    KazooException,
+    NoNodeError,
+    NotEmptyError,
+    SessionExpiredError,
+)
 from kazoo.protocol.states import EventType, KazooState
 
 from shardcache.backends.locking import ProcessLock
 from shardcache_zookeeper.connection import Connection, future_of
 from shardcache_zookeeper.ensemble import Ensemble
 from shardcache_zookeeper.node import HeldNode
+from shardcache_zookeeper.transactions import (
+    create_in_new_directory,
+    created,
+    delete_with_directory,
+    deleted,
+)
 from shardcache_zookeeper.words import BEAT, Words
 
 log = logging.getLogger("shardcache")
@@ -31,13 +43,18 @@ LOST: Final = "its ZooKeeper session has expired"
 GONE: Final = "its ZooKeeper node is gone: its session has expired, or an operator has removed it"
 
 
+def _same(reply: Any) -> Any:  # whatever kazoo returns
+    return reply
+
+
 class Session:
     """A session with an ensemble, and the nodes of locks that live with it.
 
     A thread, the keeper, speaks to the ensemble all the time, so that the session's end can be told.
     It removes the nodes of locks that have ended, and those that a failed attempt may have left. It
     ends the session when no client uses it any more. `disconnected` is since when no server is
-    connected, in monotonic seconds, `expired` how many sessions before this one have ended.
+    connected, in monotonic seconds, `expired` how many sessions before this one have ended, `refusal`
+    why no server takes it, if that is known.
     """
 
     def __init__(self, ensemble: Ensemble, connect_timeout: float) -> None:
@@ -64,6 +81,11 @@ class Session:
         threading.Thread(target=self._keep, name="shardcache zookeeper", daemon=True).start()
 
     # The connection.
+
+    @property
+    def refusal(self) -> str:
+        """Why no server takes the session, as far as that is known."""
+        return self._connection.refusal
 
     def connected(self) -> Future[None]:
         """Return a future that is done while the session is connected."""
@@ -108,19 +130,34 @@ class Session:
         """Have the server catch up with the leader, before it answers what is requested later."""
         return self._send(lambda: self._kazoo.sync_async(path))
 
-    def make_directory(self, path: str, *, parents: bool = False) -> Future[Any]:
-        """Create a directory, with those above it if asked to."""
-        create = self._kazoo.ensure_path_async if parents else self._kazoo.create_async
-        return self._send(lambda: create(path, acl=self._connection.acl))
+    def make_folder(self, path: str) -> Future[Any]:
+        """Create a directory of directories, with those above it; they stay."""
+        return self._send(lambda: self._kazoo.ensure_path_async(path, acl=self._connection.acl))
 
-    def create(self, directory: str, guid: str, data: bytes) -> Future[Any]:
-        """Create a node that begins with `guid`, and gets the next number of the directory."""
+    def create(self, directory: str, guid: str, data: bytes) -> Future[tuple[str, int]]:
+        """Create a node that begins with `guid`, and gets the next number of the directory.
+
+        Return its path, and the number of the transaction. So does `create_first`.
+        """
+
+        def read(reply: Any) -> tuple[str, int]:  # kazoo has no types
+            path, stat = reply
+            return path, stat.czxid
+
         return self._send(
             lambda: self._kazoo.create_async(
                 f"{directory}/{guid}-", data, ephemeral=True, sequence=True, include_data=True
             ),
+            read,
             written=True,
         )
+
+    def create_first(self, directory: str, guid: str, data: bytes) -> Future[tuple[str, int]]:
+        """Create a directory that is not there, and its first node; `NodeExistsError` if it is there."""
+        request = create_in_new_directory(
+            directory, f"{directory}/{guid}-", data, self._connection.acl
+        )
+        return self._send(lambda: self._connection.send(request), created, written=True)
 
     def write(self, path: str, data: bytes) -> Future[Any]:
         """Write a node's data, which a majority confirms."""
@@ -130,7 +167,12 @@ class Session:
         """Delete a node, or an empty directory."""
         return self._send(lambda: self._kazoo.delete_async(path))
 
-    def remove(self, node: HeldNode) -> Future[Any]:
+    def delete_last(self, path: str) -> Future[None]:
+        """Delete a node and its directory; `NotEmptyError`, and no effect, if another node is there."""
+        request = delete_with_directory(path)
+        return self._send(lambda: self._connection.send(request), deleted)
+
+    def remove(self, node: HeldNode) -> Future[None]:
         """Delete the node of a lock, and the lock's directory if that is empty then.
 
         If the deletion is not confirmed, it is tried again in the background.
@@ -138,10 +180,18 @@ class Session:
         node.over = True
         with self._lock:
             self._nodes.pop(node, None)
-        deletion = self.delete(node.path)
-        self.delete(node.directory)  # fails while another node is there
-        deletion.add_done_callback(partial(self._removed, node))
-        return deletion
+        removal = _pending()
+        removal.add_done_callback(partial(self._removed, node))
+        self.delete_last(node.path).add_done_callback(partial(self._delete_alone, node, removal))
+        return removal
+
+    def _delete_alone(self, node: HeldNode, removal: Future[None], deletion: Future[None]) -> None:
+        """Delete only the node, if its directory could not be deleted with it."""
+        error = deletion.exception()
+        if error is None or isinstance(error, (NoNodeError, SessionExpiredError, ConnectionLoss)):
+            copy_outcome(deletion, removal)
+        else:
+            self.delete(node.path).add_done_callback(partial(copy_outcome, removal=removal))
 
     def _removed(self, node: HeldNode, deletion: Future[Any]) -> None:
         error = deletion.exception()
@@ -159,14 +209,21 @@ class Session:
         if gone is not None:
             gone.set_result(None)
 
-    def _send(self, request: Callable[[], Any], *, written: bool = False) -> Future[Any]:
+    def _send(
+        self,
+        request: Callable[[], Any],
+        read: Callable[[Any], Any] = _same,
+        *,
+        written: bool = False,
+    ) -> Future[Any]:
+        """Send a request; its reply is what `read` makes of kazoo's."""
         sent = time.monotonic()
 
         def record(error: BaseException | None) -> None:
             if error is None:
                 self.words.record(sent, written=written)
 
-        return future_of(request(), record)
+        return future_of(request(), read, record)
 
     # The nodes of locks that are held.
 
@@ -335,6 +392,15 @@ def _stop_all() -> None:
     for end in ends:
         with suppress(TimeoutError):
             end.result(EXIT)
+
+
+def copy_outcome(deletion: Future[None], removal: Future[None]) -> None:
+    """Have one future end as another has."""
+    error = deletion.exception()
+    if error is None:
+        removal.set_result(None)
+    else:
+        removal.set_exception(error)
 
 
 def _pending() -> Future[None]:

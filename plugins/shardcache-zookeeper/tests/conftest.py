@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kazoo.client import KazooClient
+from shardcache_zookeeper import session as sessions
+from shardcache_zookeeper.ensemble import parse_url
+from shardcache_zookeeper.session import Session
 
 from shardcache.testing.driving import MODES, Mode, make_client
 from shardcache.testing.servers import Server, start_memcached
@@ -38,6 +42,33 @@ def ensemble(_ensemble) -> Ensemble:
 def url(ensemble, request) -> str:
     """Return the URL of locks for this test alone."""
     return f"{ensemble.url}/tests/{abs(hash(request.node.nodeid)):x}?session_timeout={SESSION}"
+
+
+@pytest.fixture
+def root(url) -> str:
+    """Return the path below which the locks of this test are."""
+    return parse_url(url).root
+
+
+@pytest.fixture
+def session_of(root) -> Callable[[], Session]:
+    """Return a function that returns the session of this process with the locks of this test."""
+
+    def session_of() -> Session:
+        (session,) = [each for each in sessions._sessions.values() if each.ensemble.root == root]
+        return session
+
+    return session_of
+
+
+@pytest.fixture
+def kazoo(ensemble) -> Iterator[KazooClient]:
+    """Return a client of kazoo's, to see what is there."""
+    client = KazooClient(hosts=ensemble.url.partition("://")[2], timeout=SESSION)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
 
 
 @pytest.fixture(params=MODES)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from contextlib import suppress
 
 import pytest
-from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
-from kazoo.security import make_digest_acl
+from kazoo.security import ACL, ANYONE_ID_UNSAFE, Permissions, make_digest_acl
+from shardcache_zookeeper import session as sessions
 
 from shardcache import Client, ConfigurationError, LockUnavailable
 from shardcache.testing.driving import make_client
@@ -21,16 +22,6 @@ PATIENCE = 20.0  # seconds in which what must come to pass has come to pass
 SESSION = 3.0  # seconds, as in the fixture `url`
 
 
-@pytest.fixture
-def kazoo(ensemble):
-    """Return a client of kazoo's, to see what is there."""
-    client = KazooClient(hosts=ensemble.url.partition("://")[2], timeout=SESSION)
-    client.start()
-    yield client
-    client.stop()
-    client.close()
-
-
 def nodes_below(kazoo, path):
     """Return the paths of all nodes below a path."""
     found = []
@@ -38,11 +29,6 @@ def nodes_below(kazoo, path):
         for name in kazoo.get_children(path):
             found += [f"{path}/{name}", *nodes_below(kazoo, f"{path}/{name}")]
     return found
-
-
-def root_of(url):
-    """Return the path below which the locks of a URL are."""
-    return "/" + url.partition("://")[2].partition("/")[2].partition("?")[0]
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
@@ -107,25 +93,87 @@ def test_an_ensemble_that_cannot_be_reached(mode):
     client.close()
 
 
-def test_nothing_is_left_behind(make, kazoo, url):
+def test_nothing_is_left_behind(make, kazoo, root):
     """Neither by holders, nor by attempts that fail; the path is made at the first lock."""
     one, other = make(), make()
-    assert kazoo.exists(root_of(url)) is None
+    assert kazoo.exists(root) is None
     for name in ("report", "a/b"):
         lease = take(one, name, SESSION)
         assert try_take(other, name, SESSION) is None
         assert release(one, lease) is True
-    folder = f"{root_of(url)}/lock"
+    folder = f"{root}/lock"
     eventually(lambda: nodes_below(kazoo, folder) == [], within=PATIENCE)
 
 
-def test_a_ttl_shorter_than_the_session_is_refused(make, kazoo, url):
+def test_a_killed_holder_leaves_no_directory(start, kazoo, url, root):
+    """The servers remove it some time after they have ended the session."""
+    process = start(url)
+    process.ask("acquire", "report", SESSION)
+    folder = f"{root}/lock"
+    kazoo.sync(folder)
+    assert kazoo.get_children(folder) == ["report"]
+    process.signal(signal.SIGKILL)
+    eventually(lambda: kazoo.get_children(folder) == [], within=PATIENCE)
+
+
+def test_an_attempt_goes_on_while_directories_come_and_go(
+    make, kazoo, monkeypatch, session_of, root
+):
+    """What it has seen of them is old by then: that is no error."""
+    client = make()
+    release(client, take(client, "report", SESSION))
+    session = session_of()
+    directory = f"{root}/lock/report"
+    children = session.children
+
+    def remove_after(path):
+        names = children(path).result(PATIENCE)
+        monkeypatch.undo()
+        kazoo.delete(directory)
+        return _answer(names)
+
+    def make_after(path):
+        with pytest.raises(NoNodeError):
+            children(path).result(PATIENCE)
+        monkeypatch.undo()
+        kazoo.create(directory)
+        return children(f"{directory}/none")
+
+    kazoo.create(directory)
+    for change in (remove_after, make_after):
+        monkeypatch.setattr(session, "children", change)
+        lease = take(client, "report", SESSION)
+        assert lease.fence > 0
+        assert release(client, lease) is True
+    eventually(lambda: kazoo.exists(directory) is None, within=PATIENCE)
+
+
+def _answer(value):
+    reply = sessions._pending()
+    reply.set_result(value)
+    return reply
+
+
+def test_a_directory_that_may_not_be_removed_stays(make, kazoo, root):
+    """A lock is released all the same: its node alone is deleted."""
+    client = make()
+    release(client, take(client, "report", SESSION))
+    folder = f"{root}/lock"
+    kazoo.create(f"{folder}/report")
+    kazoo.set_acls(folder, [ACL(Permissions.ALL & ~Permissions.DELETE, ANYONE_ID_UNSAFE)])
+    for _ in range(2):
+        lease = take(client, "report", SESSION)
+        assert release(client, lease) is True
+        assert nodes_below(kazoo, folder) == [f"{folder}/report"]
+
+
+def test_a_ttl_shorter_than_the_session_is_refused(make, kazoo, url, root):
     """A killed holder's lock lasts until its session ends; nothing is left behind."""
     client = make()
     message = rf"'report': a ttl of 1 s is shorter than {SESSION:g} s, the session timeout"
     with pytest.raises(ConfigurationError, match=message):
         take(client, "report", 1)
-    assert kazoo.exists(root_of(url)) is None
+    assert kazoo.exists(root) is None
     servers = make(locks=url.replace(f"session_timeout={SESSION}", "session_timeout=0.2"))
     message = r"a ttl of 0\.5 s is shorter than 1 s, the smallest session timeout of the servers"
     with pytest.raises(ConfigurationError, match=message):
@@ -133,10 +181,9 @@ def test_a_ttl_shorter_than_the_session_is_refused(make, kazoo, url):
     assert release(servers, take(servers, "report", 1)) is True
 
 
-def test_access_that_is_refused(make, kazoo, url, caplog):
+def test_access_that_is_refused(make, kazoo, url, caplog, root):
     """Other credentials, and none, get an error; the right ones do not show in the log."""
     caplog.set_level(logging.DEBUG, "shardcache")
-    root = root_of(url)
     acl = make_digest_acl("shop", "hunter2", all=True)
     kazoo.ensure_path(root)
     kazoo.set_acls(root, [acl])

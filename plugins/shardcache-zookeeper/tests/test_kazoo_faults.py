@@ -11,7 +11,9 @@ from contextlib import suppress
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss
+from kazoo.retry import ForceRetryError, KazooRetry
 from shardcache_zookeeper import session as sessions
+from shardcache_zookeeper.connection import RETRY
 
 from shardcache import AsyncClient, Client, ClientClosedError, LockLost, LockUnavailable
 from shardcache.testing.locks import extend, release, take, try_take
@@ -19,13 +21,6 @@ from shardcache.testing.waiting import eventually
 
 PATIENCE = 20.0  # seconds in which what must come to pass has come to pass
 SESSION = 3.0  # seconds, as in the fixture `url`
-
-
-def session_of(url):
-    """Return the session of this process with the locks of a URL."""
-    root = "/" + url.partition("://")[2].partition("/")[2].partition("?")[0]
-    (session,) = [each for each in sessions._sessions.values() if each.ensemble.root == root]
-    return session
 
 
 def expire(session):
@@ -38,7 +33,7 @@ def expire(session):
     twin.close()
 
 
-def test_a_holder_learns_that_its_session_has_expired(make, url):
+def test_a_holder_learns_that_its_session_has_expired(make, session_of):
     """#2: at once, by the lease and as an event; the next holder's fence is larger."""
     events = []
 
@@ -48,7 +43,7 @@ def test_a_holder_learns_that_its_session_has_expired(make, url):
 
     client, other = make(observers=[Listener()]), make()
     lease = take(client, "report", 60)
-    expire(session_of(url))
+    expire(session_of())
     eventually(lambda: lease.lost, within=PATIENCE)
     assert events == [b"report"]
     assert (lease.valid, lease.remaining()) == (False, 0)
@@ -115,11 +110,11 @@ def test_a_process_that_is_killed_after_its_release_blocks_none(url, start):
     assert time.monotonic() - began < SESSION / 2
 
 
-def test_an_attempt_that_fails_leaves_no_node(make, url, monkeypatch):
+def test_an_attempt_that_fails_leaves_no_node(make, monkeypatch, session_of):
     """#732: the connection was lost before the failed attempt had removed its node."""
     one, other = make(), make()
     lease = take(one, "report", 60)
-    session = session_of(url)
+    session = session_of()
     children, answers = session.children, iter([_empty()])
     # The attempt sees no node, so it creates one, and finds that it is the second.
     monkeypatch.setattr(session, "children", lambda path: next(answers, None) or children(path))
@@ -161,47 +156,104 @@ def session_nodes(session, name):
     return []
 
 
-def test_a_creation_whose_reply_is_lost_leaves_no_node(make, url, monkeypatch):
+def test_a_connection_lost_while_the_path_is_made(make, kazoo, root, monkeypatch, session_of):
+    """It fails no attempt, as another server answers in time."""
+    client = make()
+    release(client, take(client, "report", 60))
+    kazoo.delete(f"{root}/lock")
+    session = session_of()
+    make_folder, asked = session.make_folder, []
+
+    def lose_once(path):
+        asked.append(path)
+        if len(asked) > 1:
+            return make_folder(path)
+        reply = sessions._pending()
+        reply.set_exception(ConnectionLoss())
+        return reply
+
+    monkeypatch.setattr(session, "make_folder", lose_once)
+    monkeypatch.setattr(session, "make_folder", lose_once)
+    assert release(client, take(client, "report", 60)) is True
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("luck", [0, 1])
+def test_a_new_leader_is_found_soon(monkeypatch, luck):
+    """If pauses doubled, an attempt would give up shortly before it is connected."""
+    pauses, refusals = [], iter(range(20))
+    retry = KazooRetry(**RETRY, sleep_func=pauses.append)
+    monkeypatch.setattr("random.uniform", lambda low, high: ((low + high) / 2, high)[luck])
+
+    def dial():
+        if next(refusals, None) is not None:
+            raise ForceRetryError
+
+    retry(dial)
+    for number, pause in enumerate(pauses):
+        assert pause <= 0.06 + 0.5 * sum(pauses[:number])
+    assert sum(pauses) > 1
+
+
+@pytest.fixture(params=["create", "create_first"])
+def creation(request, kazoo, root):
+    """Return each of the two ways in which a node is created, with what makes an attempt take it."""
+    directory = f"{root}/lock/report"
+
+    def prepare():
+        if request.param == "create":  # in a directory that is there
+            kazoo.create(directory)
+
+    return request.param, prepare
+
+
+def test_a_creation_whose_reply_is_lost_leaves_no_node(make, monkeypatch, creation, session_of):
     """The node is found by its guid, and removed."""
     client, other = make(), make()
     release(client, take(client, "report", 60))
-    session = session_of(url)
-    create = session.create
+    session = session_of()
+    name, prepare = creation
+    create = getattr(session, name)
+    prepare()
+    lost = []
 
     def lose_the_reply(*arguments):
-        create(*arguments).result(PATIENCE)
+        lost.append(create(*arguments).result(PATIENCE))
         reply = sessions._pending()
         reply.set_exception(ConnectionLoss())
         monkeypatch.undo()
         return reply
 
-    monkeypatch.setattr(session, "create", lose_the_reply)
+    monkeypatch.setattr(session, name, lose_the_reply)
     lease = take(client, "report", 60, wait=PATIENCE)  # goes on when the node is gone
+    assert len(lost) == 1
     assert len(session_nodes(session, "report")) == 1
     assert release(client, lease) is True
     assert release(other, take(other, "report", 60, wait=1)) is True
 
 
-def test_an_attempt_that_is_interrupted_leaves_no_node(url, monkeypatch):
+def test_an_attempt_that_is_interrupted_leaves_no_node(url, monkeypatch, creation, session_of):
     """By a signal while it waits for the reply."""
     with Client("memory://a", locks=url, timeout=5) as client:
         client.lock("report", ttl=60).acquire().release()
-        session = session_of(url)
-        create = session.create
+        session = session_of()
+        name, prepare = creation
+        create = getattr(session, name)
+        prepare()
 
         def interrupt(*arguments):
             monkeypatch.undo()
             create(*arguments)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(session, "create", interrupt)
+        monkeypatch.setattr(session, name, interrupt)
         with pytest.raises(KeyboardInterrupt):
             client.lock("report", ttl=60).acquire()
         eventually(lambda: session_nodes(session, "report") == [], within=PATIENCE)
         assert client.lock("report", ttl=60).acquire(wait=1).release() is True
 
 
-def test_an_attempt_that_is_cancelled_leaves_no_node(url):
+def test_an_attempt_that_is_cancelled_leaves_no_node(url, session_of):
     """At any moment."""
 
     async def main():
@@ -217,7 +269,7 @@ def test_an_attempt_that_is_cancelled_leaves_no_node(url):
                     if (lease := await task) is not None:
                         await lease.release()
             await (await lock.acquire(PATIENCE)).release()
-            session = session_of(url)
+            session = session_of()
             await asyncio.to_thread(
                 eventually, lambda: session_nodes(session, "report") == [], within=PATIENCE
             )
@@ -225,12 +277,12 @@ def test_an_attempt_that_is_cancelled_leaves_no_node(url):
     asyncio.run(main())
 
 
-def test_a_node_that_an_operator_removes_is_a_lost_lock(make, url):
+def test_a_node_that_an_operator_removes_is_a_lost_lock(make, session_of):
     """At once; a late release leaves the next holder's alone."""
     client, other = make(), make()
     lease = take(client, "report", 60)
-    session = session_of(url)
-    session._due = float("inf")  # no beat: the watch tells
+    session = session_of()
+    session._due = time.monotonic() + 600  # no beat: the watch tells
     (name,) = session_nodes(session, "report")
     session.delete(f"{session.ensemble.root}/lock/report/{name}").result(PATIENCE)
     eventually(lambda: lease.lost, within=PATIENCE)
@@ -242,18 +294,18 @@ def test_a_node_that_an_operator_removes_is_a_lost_lock(make, url):
     assert again.valid
 
 
-def test_a_silent_server_is_given_up(make, url, ensemble):
+def test_a_silent_server_is_given_up(make, ensemble, session_of):
     """#241: kazoo sends no ping while there are requests, and would wait for ever."""
     client = make(timeout=1.0)
     release(client, take(client, "report", 60))
-    port = session_of(url)._connection.kazoo._connection._socket.getpeername()[1]
+    port = session_of()._connection.kazoo._connection._socket.getpeername()[1]
     (server,) = [each for each in ensemble.servers if each.port == port]
     server.pause()
     done = threading.Event()
 
     def request():
         while not done.wait(0.05):
-            session_of(url).stat("/")
+            session_of().stat("/")
 
     requesting = threading.Thread(target=request)
     requesting.start()
@@ -270,11 +322,11 @@ def test_a_silent_server_is_given_up(make, url, ensemble):
         requesting.join()
 
 
-def test_a_client_of_kazoos_that_has_ended_is_started_again(make, url):
+def test_a_client_of_kazoos_that_has_ended_is_started_again(make, session_of):
     """It ends when an answer makes no sense, and would never connect again."""
     client = make(timeout=1.0)
     lease = take(client, "report", 60)
-    session_of(url)._connection.kazoo.stop()
+    session_of()._connection.kazoo.stop()
     eventually(lambda: lease.lost, within=PATIENCE)
 
     def acquires():

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
-from shardcache_zookeeper.ensemble import Ensemble, first, holders_among, lock_name, parse_url
+from shardcache_zookeeper import ensemble as ensembles
+from shardcache_zookeeper.ensemble import (
+    Ensemble,
+    first,
+    holders_among,
+    is_the_first,
+    lock_name,
+    parse_url,
+)
 
 from shardcache import Client, ConfigurationError
 from shardcache.core.lock_providers import LockScope, NamedLock
@@ -15,7 +25,36 @@ def test_a_url_names_servers_a_path_and_options():
         "h1:2181,h2:2182,[::1]:2181,[::1]:3", "/a/b", 8.0
     )
     assert parse_url("zookeeper://h/") == Ensemble("h:2181", "/shardcache", 5.0)
-    assert parse_url("zookeeper://a%3Ab:p%40ss@h/c").credentials == "a:b:p@ss"
+    assert parse_url("zookeeper://a%3Ab:p%40ss@h/c").credentials == ("a:b", "p@ss", "digest")
+    assert parse_url("zookeeper://a:b@h?auth=sasl").credentials == ("a", "b", "sasl")
+
+
+def test_servers_with_tls_have_a_scheme_of_their_own():
+    """With ZooKeeper's usual port for it; clients that verify alike share a session."""
+    secure, same, other = (
+        parse_url(f"zookeepers://h/shop{query}") for query in ("", "", "?ssl_cert_reqs=none")
+    )
+    assert secure.hosts == "h:2281"
+    assert str(secure) == "zookeepers://h:2281/shop"
+    assert secure == same != other
+    context = ssl.create_default_context()
+    given = parse_url("zookeepers://h/shop", context)
+    assert given.tls.context is context
+    assert given != secure
+    assert parse_url("zookeeper://h", context).tls is None
+
+
+def test_an_option_that_weakens_tls_is_told(caplog):
+    """As one of a node is."""
+    with Client("memory://a", locks="zookeepers://h?ssl_cert_reqs=none"):
+        assert "locks: ssl_cert_reqs=none: any server is accepted" in caplog.text
+
+
+def test_sasl_needs_a_package(monkeypatch):
+    """The error says which."""
+    monkeypatch.setattr(ensembles, "find_spec", lambda _: None)
+    with pytest.raises(ConfigurationError, match="needs the package pure-sasl"):
+        parse_url("zookeeper://a:b@h?auth=sasl")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +74,15 @@ def test_a_url_names_servers_a_path_and_options():
         ("zookeeper://h?session_timeout=nan", "session_timeout must be seconds above 0"),
         ("zookeeper://h?session_timeout=x", "session_timeout must be seconds above 0"),
         ("zookeeper://h?session_timeout=3&session_timeout=4", "is given twice"),
-        ("zookeeper://h?timeout=3", r"no such option \(known: session_timeout\)"),
+        ("zookeeper://h?timeout=3", r"no such option \(known: session_timeout, auth\)"),
+        ("zookeeper://h?ssl_certfile=/x", "ssl_certfile is for the scheme zookeepers://"),
+        (
+            "zookeepers://h?ssl_ca_certs=/hunter2",
+            "locks: ssl_ca_certs cannot be read: No such file",
+        ),
+        ("zookeepers://h?ssl_min_version=hunter2", "locks: ssl_min_version must be 1.2 or 1.3"),
+        ("zookeeper://h?auth=digest", "auth=digest needs credentials"),
+        ("zookeeper://a:b@h?auth=hunter2", "auth must be digest or sasl"),
         ("zookeeper://user@h", "credentials are user:password"),
         ("zookeeper://:hunter2@h", "credentials are user:password"),
     ],
@@ -84,3 +131,6 @@ def test_the_first_node_holds_the_lock():
     assert first([node("b", -(2**31)), node("a", 2**31 - 1)]) == node("a", 2**31 - 1)
     assert first([node("b", 7), "another"]) == node("b", 7)
     assert holders_among(["another", node("g", 1)]) == []
+    assert is_the_first(f"/shop/lock/report/{node('b', 2)}", [node("b", 2), node("a", 10)])
+    assert not is_the_first(f"/shop/lock/report/{node('b', 2)}", [node("a", 10)])
+    assert not is_the_first(f"/shop/lock/report/{node('b', 2)}", [])

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MemcachedWire
-from shardcache.backends.transport.asyncio import MultiplexedBackend
 from shardcache.backends.transport.blocking import SocketBackend
 from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.resolver import NAMES, Resolver
@@ -33,6 +32,9 @@ class Memcached:
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
         """Return the asyncio backend; it does not connect yet."""
+        # Imported here because a program that blocks has no use for an event loop.
+        from shardcache.backends.transport.asyncio import MultiplexedBackend  # noqa: PLC0415
+
         return MultiplexedBackend(self._target(node, options), options)
 
     def _target(self, node: Node, options: BackendOptions) -> Target:

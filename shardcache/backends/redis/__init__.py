@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
-from shardcache.backends.transport.asyncio import MultiplexedBackend
 from shardcache.backends.transport.blocking import SocketBackend
 from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.resolver import NAMES, Resolver
@@ -41,6 +40,9 @@ class Redis:
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
         """Return the asyncio backend; it does not connect yet and needs no running loop."""
+        # Imported here because a program that blocks has no use for an event loop.
+        from shardcache.backends.transport.asyncio import MultiplexedBackend  # noqa: PLC0415
+
         return MultiplexedBackend(self._target(node, options), options)
 
     def _target(self, node: Node, options: BackendOptions) -> Target:

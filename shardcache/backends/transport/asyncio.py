@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -18,8 +17,7 @@ from shardcache.backends.transport.limits import DialLimit
 from shardcache.core.commands import Command, Reply
 from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeError, NodeUnavailableError, PoolTimeoutError
-
-log = logging.getLogger("shardcache")
+from shardcache.log import log
 
 
 class MultiplexedBackend:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 import select
 import socket
@@ -26,6 +25,7 @@ from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
 from shardcache.backends.wire import Incarnation, StraightWire, Wire
 from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
+from shardcache.log import log
 
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
 CHUNKS: Final = 64  # that are sent at once; systems take at least 1,024
@@ -37,8 +37,6 @@ MISSED: Final = 1.0  # seconds in use after which a connection may have been dro
 _STUCK: Final = 10.0  # seconds after which a collection that never ended no longer blocks others
 
 Waiter = ThreadWakeup | Wakeup
-
-log = logging.getLogger("shardcache")
 
 
 class Connection:

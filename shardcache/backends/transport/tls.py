@@ -1,4 +1,4 @@
-"""The TLS context that the URL of a node asks for."""
+"""The TLS context that the URL of a node, or of another service, asks for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,21 @@ _YES: Final = ("true", "yes", "1")
 
 @takes_secrets
 def tls_context(node: Node, context: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Return `context`, or a new one by the options in the node's URL.
+    """Return `context`, or a new one by the options in the node's URL, as `build_context` does.
+
+    Each fault names the node.
+    """
+    options = dict(node.address.options)
+    try:
+        return build_context(options, context)
+    except ConfigurationError as error:
+        faults = error.faults
+    raise ConfigurationError(*(f"node {node.name}: {fault}" for fault in faults))
+
+
+@takes_secrets
+def build_context(options: Mapping[str, str], context: ssl.SSLContext | None) -> ssl.SSLContext:
+    """Return `context`, or a new one by the options of a URL.
 
     The options have the names of redis-py. The server is verified unless `ssl_cert_reqs=none`.
     `ssl_ca_certs` is a file of authorities that replaces the system's, `ssl_certfile` and
@@ -41,12 +55,11 @@ def tls_context(node: Node, context: ssl.SSLContext | None) -> ssl.SSLContext:
     name, `ssl_min_version` is `1.2` or `1.3`. Raise `ConfigurationError` listing every fault, such
     as options next to a `context`. No fault quotes a value.
     """
-    options = dict(node.address.options)
     if context is not None:
         also = [name for name in TLS_OPTIONS if name in options]
         if also:
             raise ConfigurationError(
-                f"node {node.name}: {', '.join(also)} in its URL: the ssl_context decides that;"
+                f"{', '.join(also)} in its URL: the ssl_context decides that;"
                 " leave out one of the two"
             )
         return context
@@ -59,7 +72,7 @@ def tls_context(node: Node, context: ssl.SSLContext | None) -> ssl.SSLContext:
         context = ssl.create_default_context()
     faults += [*_apply_options(context, options), *_load_certificates(context, options)]
     if faults:
-        raise ConfigurationError(*(f"node {node.name}: {fault}" for fault in faults))
+        raise ConfigurationError(*faults)
     return context
 
 

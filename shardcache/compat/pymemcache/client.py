@@ -62,8 +62,9 @@ class SerdeClient(Client):
         refusals = [each for each in errors if isinstance(each, NodeRefusedError)]
         if len(refusals) < len(errors):
             return False
+        known = {**self._cluster.spares, **self._cluster.members}
         for refusal in refusals:
-            self._cluster.members[refusal.node].swallowed += 1
+            known[refusal.node].swallowed += 1
             self._cluster.note_swallowed(refusal)
         return True
 

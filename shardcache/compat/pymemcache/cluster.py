@@ -17,7 +17,7 @@ from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.failover import Failover
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.cluster.routing import Key, Place, Route, grouping
+from shardcache.operations.cluster.routing import Key, Place, Route, detouring, grouping
 
 _EMPTY: Final[Payload] = (RAW_FLAGS, b"")  # empty bytes that no stub looks like
 
@@ -70,10 +70,19 @@ class SerdeCluster(Cluster):
         super().__init__(**{**parts, "payloads": values})
 
     def use_failover(self, failover: Failover | None) -> None:
-        """Choose the route by the rules of a `HashClient`, which has no stand-ins."""
-        super().use_failover(failover)
-        self.route = self.home = self._rules.router(self.topology, self.members)
+        """Choose the route to keys, by pymemcache's names and places."""
+        self.failover = failover
+        self.home = self._rules.router(self.topology, self.members)
+        self.route = self.home if failover is None else detouring(self.home, failover)
         self.group = grouping(self.route)
+
+    def own_name(self, name: bytes) -> bytes:
+        """Return the canonical name of a key; one that knows its key stays as it is."""
+        return name if isinstance(name, Name) else super().own_name(name)
+
+    def route_name(self, name: bytes) -> Place:
+        """Return the place of a key by its name."""
+        return self.route(name.key) if isinstance(name, Name) else super().route_name(name)
 
     def unwrap(self, reply: Any, default: Any) -> Any:  # the reply is of its command's type
         """Return `reply`; raise an error in its place."""

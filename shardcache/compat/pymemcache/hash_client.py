@@ -14,7 +14,6 @@ from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped] 
 from pymemcache.serde import LegacyWrappingSerde  # type: ignore[import-untyped]  # as above
 
 from shardcache.backends.locking import ProcessLock
-from shardcache.backends.memcached.replies import CasToken
 from shardcache.compat.pymemcache.client import SerdeClient
 from shardcache.compat.pymemcache.cluster import KeyRules
 from shardcache.compat.pymemcache.errors import errors_in, translate
@@ -45,6 +44,7 @@ from shardcache.errors import (
 )
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.keys.admin import Counters
+from shardcache.settings import Failover
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -62,7 +62,8 @@ class HashClient:
     """pymemcache's `HashClient` over shardcache, safe between threads.
 
     Keys are where pymemcache put them, under the same names, and a `serde` reads what it wrote there.
-    A server that fails is left out and probed in the background; its keys do not move to other servers.
+    A server that fails is left out and probed in the background. Its keys do not move to other servers,
+    but with a `failover` these keep them meanwhile, under other names.
     """
 
     def __init__(
@@ -91,13 +92,15 @@ class HashClient:
         encoding: str = "ascii",
         tls_context: ssl.SSLContext | None = None,
         *,
+        failover: Failover = "miss",
         observers: Iterable[object] = (),
     ) -> None:
         """Create a client of `servers`; it connects to nothing before its first call.
 
         The parameters are pymemcache's. `timeout` is one deadline, in seconds, for a whole call; `None`
         is half a second here. `max_pool_size` bounds the connections per server, by default to 32.
-        `observers` receive the events of shardcache.
+        `observers` receive the events of shardcache. `failover="next"` keeps the keys of a server that is
+        down on the next ones, and a `Gutter` on spare ones, for a minute at most.
 
         Without effect are `no_delay` and `socket_keepalive`, which are always on; `use_pooling`,
         `pool_idle_timeout` and `lock_generator`, as there is always a pool; `retry_attempts`,
@@ -120,6 +123,7 @@ class HashClient:
             values=SerdePayloads(serde or LegacyWrappingSerde(serializer, deserializer), encoding),
             timeout=timeouts_of(timeout, connect_timeout),
             on_error="miss" if ignore_exc else "raise",
+            failover=failover,
             pool_size=POOL_SIZE if max_pool_size is None else max_pool_size,
             ssl_context=tls_context,
             observers=tuple(observers),
@@ -145,9 +149,7 @@ class HashClient:
 
         def ask(client: SerdeClient) -> tuple[Any, Any]:
             value, token = client.gets(key, default)
-            if isinstance(token, CasToken):
-                return value, digits_of(token)
-            return default, cas_default
+            return (default, cas_default) if token is None else (value, digits_of(token))
 
         return self._ask(ask, (default, cas_default))
 

@@ -12,6 +12,7 @@ from shardcache.core.commands import Gets
 from shardcache.core.lifetimes import KEEP
 from shardcache.errors import NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.failover import token_for_caller
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.cluster.routing import Key
@@ -32,9 +33,9 @@ class Side(Enum):
 async def extend(cluster: Cluster, key: Key, item: Item, side: Side) -> bool:
     """Add data at one side of a stored value, which keeps its expiry and flags.
 
-    Return whether there was a value. Raise `NodeRefusedError` if other writers keep changing it.
+    It is done on the key's own node or not at all, as every `cas`. Return whether there was a value. Raise `NodeRefusedError` if other writers keep changing it.
     """
-    name, member, _ = cluster.route(key)
+    name, member, _ = cluster.home(key)
     _, added = cluster.payloads.encode(name, item)
     for _ in range(EXTEND_TRIES):
         found: Any = cluster.unwrap(await cluster.ask(member, Gets(name)), None)
@@ -81,7 +82,7 @@ async def _gets_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, tuple[A
             payload, token = reply or (None, None)
             value = cluster.value(member, name, payload, _MISSING)
             if value is not _MISSING:
-                found[key] = value, token
+                found[key] = value, token_for_caller(member, token)
             if not waiting[member]:
                 del waiting[member]
     if failed and cluster.raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import socket
+from collections.abc import Hashable
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -127,12 +128,16 @@ def ttl_of(expire: object, now: float) -> float | None:
     return ttl_of_any_length(max(0.0, seconds))
 
 
-def digits_of(token: CasToken) -> bytes:
-    """Return a token as pymemcache's callers keep it: a number, as bytes.
+def digits_of(token: Hashable) -> bytes:
+    """Return a token as pymemcache's callers keep it: a number, as bytes; that of a stand-in is 0.
+
+    No value on a server has the number 0.
 
     >>> token_of(digits_of(CasToken(7, incarnation=1)))
     CasToken(number=7, incarnation=1)
     """
+    if not isinstance(token, CasToken):
+        return b"0"
     return b"%d" % (token.incarnation << _CAS_BITS | token.number)
 
 

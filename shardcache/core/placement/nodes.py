@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from shardcache.core.numeric import real
@@ -229,6 +228,8 @@ _BRACKETS: Final = "brackets must hold an IPv6 address, as in [::1]:11211"
 
 
 def _is_v6(host: str) -> bool:
+    from ipaddress import AddressValueError, IPv6Address  # noqa: PLC0415 - few nodes have one
+
     try:
         IPv6Address(host)
     except AddressValueError:

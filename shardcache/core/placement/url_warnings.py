@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import ip_address
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from shardcache.core.placement.nodes import Node
@@ -49,14 +48,15 @@ def url_warnings(node: Node) -> Iterator[str]:
     """
     options = dict(node.address.options)
     if node.address.scheme in TLS_SCHEMES:
-        yield from _tls_warnings(options)
+        yield from tls_warnings(options)
     if node.address.scheme.startswith("redis"):
         unused = sorted(options.keys() & DECIDED_BY_CLIENT)
         if unused:
             yield f"{', '.join(unused)} in its URL: without effect, because the client decides this"
 
 
-def _tls_warnings(options: dict[str, str]) -> Iterator[str]:
+def tls_warnings(options: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning if the options of a URL weaken TLS."""
     if options.get("ssl_cert_reqs", "").lower() == "none":
         yield "ssl_cert_reqs=none: any server is accepted, whatever its certificate says"
     elif options.get("ssl_check_hostname", "").lower() in NO:
@@ -73,6 +73,8 @@ def sends_password_in_clear(node: Node) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
+    from ipaddress import ip_address  # noqa: PLC0415 - only a password on a plain connection asks
+
     try:
         return ip_address(host).is_loopback
     except ValueError:

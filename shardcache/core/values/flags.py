@@ -63,7 +63,7 @@ FLAGS_OF: Final = tuple(
 
 BYTES_FLAGS: Final = frozenset({UNMARKED_FLAGS, RAW_FLAGS})
 _SCALARS: Final = BYTES_FLAGS | {TEXT_FLAGS, INTEGER_FLAGS}
-_MARKS: Final = frozenset({ABANDONED_FLAGS, ERROR_FLAGS, ERROR_FLAGS | SIGNED})
+_MARKS: Final = frozenset({STUB_FLAGS, ABANDONED_FLAGS, ERROR_FLAGS, ERROR_FLAGS | SIGNED})
 
 # CPython can be set to refuse integers of more digits than this, but not of fewer. Larger ones go
 # through the codec.
@@ -107,4 +107,4 @@ def is_abandoned(payload: object) -> bool:
 
 def is_mark(payload: Payload) -> bool:
     """Return whether this is not a value but the mark of a running, abandoned or failed recompute."""
-    return is_stub(payload) or payload[0] in _MARKS
+    return payload[0] in _MARKS or (not payload[1] and payload == BARE_STUB)

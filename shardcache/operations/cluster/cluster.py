@@ -41,6 +41,7 @@ from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import (
     Grouping,
     Key,
+    Place,
     Route,
     detouring,
     grouper,
@@ -169,6 +170,12 @@ class Cluster:
             self.route = detouring(self.home, failover)
             self.group = grouping_detours(self.group, self.route)
 
+    def of_locks(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
+        """Return a cluster of nodes that serve only locks, for which no other stands in."""
+        cluster = copy(self)
+        cluster.use_failover(None)
+        return cluster.with_nodes(topology, members)
+
     @property
     def move(self) -> Move | None:
         """The change of nodes in progress, if there is one."""
@@ -182,13 +189,15 @@ class Cluster:
         or `next` one of a change in progress.
         """
         locks = {} if self.locks is None else self.locks.members
+        named = {f"lock {name}": member for name, member in locks.items()}
+        return {**self.members, **named, **self.value_members}
+
+    @property
+    def value_members(self) -> dict[str, Member]:
+        """All of them that keep values, by the same names: those that serve only locks are left out."""
         others = {} if self.move is None else self.move.others(self.members)
-        return {
-            **self.members,
-            **{f"lock {name}": member for name, member in locks.items()},
-            **{f"gutter {name}": member for name, member in self.spares.items()},
-            **others,
-        }
+        spares = {f"gutter {name}": member for name, member in self.spares.items()}
+        return {**self.members, **spares, **others}
 
     @property
     def spares(self) -> Mapping[str, Member]:
@@ -383,6 +392,10 @@ class Cluster:
     def own_name(self, name: bytes) -> bytes:
         """Return the canonical name of a key whose name was changed to be sent."""
         return name.removeprefix(DETOURED)
+
+    def route_name(self, name: bytes) -> Place:
+        """Return the place of a caller's key by its canonical name."""
+        return self.route(self.keys.raw(name))
 
     def _redirect(
         self,

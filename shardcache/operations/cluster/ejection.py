@@ -70,6 +70,15 @@ class Ejector:
         self._members[member] = None
         self.prober.join(member, self, identity)
 
+    def succeed(self, member: Member, former: Member) -> None:
+        """Have a member take over from one that reaches the same server under other options.
+
+        Keys whose writes failed are deleted through it, those of calls that go on as well.
+        """
+        member.successor = None  # it may be back in place of the one that had taken over from it
+        former.successor = member  # before the rest: a call may fail at this moment
+        self.prober.hand_over(former.health, member.health)
+
     def keep(self, members: Iterable[Member]) -> None:
         """Drop every node but these, because the client's nodes have changed."""
         kept = set(members)
@@ -129,7 +138,11 @@ class Ejector:
 
     def note_writes(self, member: Member, command: Command, reply: Reply) -> None:
         """Note the keys of a write that has failed, or that was done while such keys are known."""
-        if type(command) in WRITES and member in self._members:
+        if type(command) not in WRITES:
+            return
+        while member.successor is not None:
+            member = member.successor
+        if member in self._members:
             self.prober.note_writes(member.health, command, reply)
 
     def refuse(self, member: Member) -> None:

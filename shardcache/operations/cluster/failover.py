@@ -7,8 +7,8 @@ no route, and so no stand-in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardcache.core.capabilities import CAS, STUBS
 from shardcache.core.commands import (
@@ -100,6 +100,17 @@ class StandIn(Member):
         return self.member, with_ttl_cap(with_keys(command, keys), self._cap)
 
 
+class DetouredToken(NamedTuple):
+    """A stand-in's token for `cas`, as no other node takes it: its number may be one of theirs."""
+
+    token: Hashable
+
+
+def token_for_caller(member: Member, token: Hashable) -> Hashable:
+    """Return the token of a value that `member` has, as `gets` returns it: `cas` asks the owner."""
+    return DetouredToken(token) if isinstance(member, StandIn) else token
+
+
 class _Budget:
     """The second tries of a client and its views: `tokens` are left, after `seen` calls."""
 
@@ -135,11 +146,15 @@ class Failover:
         self._budget = _Budget()
 
     def over(self, topology: Topology, members: Mapping[str, Member]) -> Failover:
-        """Return the failover of a cluster with other nodes."""
+        """Return the failover of a cluster with other nodes; forget the stand-ins of those that left."""
         present = {*members.values(), *self.spares.values()}
         for pair in list(self._stand_ins):
             if not present.issuperset(pair):
                 self._retire(pair)
+        return self.placed_by(topology, members)
+
+    def placed_by(self, topology: Topology, members: Mapping[str, Member]) -> Failover:
+        """Return this failover for keys that another topology places."""
         if self.spare:
             return self
         changed = Failover(topology, members, self.cap)
@@ -239,7 +254,7 @@ async def try_again(  # noqa: PLR0913, PLR0917 - the first try, and its end
         name = cluster.own_name(key)
         if name.startswith(RESERVED) and name == cluster.keys.raw(name):
             return error  # shardcache's own: its operation goes on without a reply
-        _, other, _ = cluster.route(cluster.keys.raw(name))
+        _, other, _ = cluster.route_name(name)
         # Else the node is not ejected, or all others are, or it is not the key's own but its old one.
         if not isinstance(other, StandIn) or other.owner is not member:
             return error

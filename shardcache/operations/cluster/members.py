@@ -60,11 +60,12 @@ class SharedHealth(Health):
 class Member:
     """One node as this client knows it: its backend, its health, and its counters.
 
-    `answered` counts calls that got a valid reply, `refused` calls that were not sent because the
-    node is ejected, `detoured` calls about its keys that another node got meanwhile. `health` is shared by all clients of this process that reach the node in the
-    same way. `leftovers` are tokens of locks that the node may still keep without a holder.
-    `reminded` has the start of the ejection, the time of the last log line about it, and the number
-    of calls that it was spared by then.
+    `answered` counts calls that got a valid reply, `refused` calls that were not sent because the node
+    is ejected, `detoured` calls about its keys that another node got meanwhile. `health` is shared by
+    all clients of this process that reach the node in the same way. `successor` is the member that
+    reaches the same server under other options, once the client has one. `leftovers` are tokens of
+    locks that the node may still keep without a holder. `reminded` has the start of the ejection, the
+    time of the last log line about it, and the number of calls that it was spared by then.
 
     Counters are plain integers: CPython switches threads only at calls and jumps, and `x.n += 1`
     has neither between its load and its store, so no count is lost.
@@ -87,6 +88,7 @@ class Member:
         "refused",
         "reminded",
         "seconds",
+        "successor",
         "supports",
         "swallowed",
         "whole_seconds",
@@ -99,6 +101,7 @@ class Member:
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
         self.get: Callable[[bytes, float, float], Reply] | None = getattr(backend, "get", None)
         self.health = SharedHealth()
+        self.successor: Member | None = None
         self.leftovers: dict[tuple[bytes, Payload], Leftover] = {}  # by key and token
         self.recorded_failure: ref[NodeError] | None = None  # the last error it was blamed for
         self.answered = 0

@@ -130,10 +130,15 @@ class Move:
 
 
 class Moving(NamedTuple):
-    """A move, and the other owner of a key by its name, in the namespace of one cluster."""
+    """A move, and the other owner of a key by its name, in the namespace of one cluster.
+
+    `reached` returns the stand-in of that owner while it is ejected: a process that has the other nodes
+    as its own reads the key there.
+    """
 
     move: Move
     owner: OwnerOf
+    reached: OwnerOf
 
 
 class Aged(NamedTuple):

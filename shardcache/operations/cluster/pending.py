@@ -63,6 +63,19 @@ class PendingDeletes:
                 overflowed = overflowed or first
         return Noted(failed, overflowed)
 
+    def add(self, others: PendingDeletes) -> None:
+        """Note the keys of others as well, which are those of the same node."""
+        for key, entry in others._entries.copy().items():
+            known = self._entries.get(key)
+            if known is not None:
+                since, repair = max(known.since, entry.since), max(known.repair, entry.repair)
+                self._entries[key] = _Entry(since, repair)
+            elif len(self._entries) < MOST:
+                self._entries[key] = entry
+            else:
+                self.lost += 1
+        self.lost += others.lost
+
     def keys_until(self, moment: float) -> list[bytes]:
         """Return the keys whose write failed by then, and not again since."""
         # Not the dict's items: building pairs may collect garbage, and so change the dict.

@@ -200,6 +200,21 @@ class Prober:
         self._out[health] = claim  # the thread that had it was interrupted twice
         return True
 
+    def hand_over(self, former: SharedHealth, health: SharedHealth) -> None:
+        """Delete through one health what is pending in another of the same server.
+
+        If the node is out, it stays out until that is done.
+        """
+        if former is health or not former.pending:
+            return
+        health.pending.add(former.pending)
+        health.watch()
+        error = former.error
+        if error is not None and not health.ejected:
+            self.eject(health, error, self.now())
+        elif not health.ejected:
+            self._replayer.follow_up(health)
+
     def note_writes(self, health: SharedHealth, command: Command, reply: Reply) -> None:
         """Note which keys a command has left with an old value, to be deleted later."""
         self._replayer.note(health, command, reply)

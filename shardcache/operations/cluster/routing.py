@@ -19,6 +19,7 @@ Key = str | bytes
 Place: TypeAlias = tuple[bytes, Member, bytes]
 Route: TypeAlias = Callable[[Key], Place]
 OwnerOf: TypeAlias = Callable[[bytes], Member]
+HashedOf: TypeAlias = Callable[[bytes], bytes]
 
 # For each node, the canonical names of the callers' keys that it holds.
 Groups: TypeAlias = dict[Member, dict[Key, bytes]]
@@ -104,12 +105,31 @@ def grouping_detours(group: Grouping, route: Route) -> Grouping:
     return detouring_group
 
 
-def owner_by_name(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> OwnerOf:
-    """Return the function from the canonical name of a key, or of a tag's version, to its owner.
+def hashed_by_name(topology: Topology, keys: KeySpace) -> HashedOf:
+    """Return the function from the canonical name of a key, or of a tag's version, to what is hashed.
 
     Commands carry names, not the callers' keys. While keys move, it finds their other node.
     """
-    owner, raw = topology.owner, keys.raw
+    raw = keys.raw
     if topology.strategy.hashes_namespace:
-        return lambda name: members[owner(name.removeprefix(TAGS)).name]
-    return lambda name: members[owner(raw(name.removeprefix(TAGS))).name]
+        return lambda name: name.removeprefix(TAGS)
+    return lambda name: raw(name.removeprefix(TAGS))
+
+
+def owner_by_name(topology: Topology, members: Mapping[str, Member], hashed: HashedOf) -> OwnerOf:
+    """Return the function from such a name to its owner."""
+    owner = topology.owner
+    return lambda name: members[owner(hashed(name)).name]
+
+
+def reached_by_name(owner: OwnerOf, hashed: HashedOf, failover: Failover | None) -> OwnerOf:
+    """Return the function from such a name to its owner, or to the stand-in while that is ejected."""
+    if failover is None:
+        return owner
+    stand_in = failover.stand_in
+
+    def reached(name: bytes) -> Member:
+        member = owner(name)
+        return stand_in(member, hashed(name)) if member.health.ejected else member
+
+    return reached

@@ -63,7 +63,7 @@ from shardcache.operations.cluster.moves import (
     replaces,
     values_in,
 )
-from shardcache.operations.cluster.routing import owner_by_name
+from shardcache.operations.cluster.routing import hashed_by_name, owner_by_name, reached_by_name
 from shardcache.operations.port import Enough
 
 # The ttl of a copy's stub, in seconds. A node that counts whole seconds keeps it for one at least.
@@ -96,10 +96,14 @@ class MovingCluster(Cluster):
 
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
         """Ask a key's node, and its other node as far as that is needed."""
-        if not self._others([(member, command)]):
+        if self._is_over() or not self._others([(member, command)]):
             return await super().ask(member, command, deadline)
         ((reply, _),) = await self.ask_timed([(member, command)], deadline)
         return reply
+
+    def _is_over(self) -> bool:
+        """Return whether the other nodes are not asked any more."""
+        return False
 
     @property
     def _move(self) -> Move:
@@ -141,10 +145,10 @@ class MovingCluster(Cluster):
         return replies
 
     async def _delete(self, others: Others, until: float) -> dict[bytes, Reply]:
-        """Delete keys on their other nodes; return what each node says of them, by name."""
+        """Delete keys on their other nodes, or the stand-ins of these; return the replies, by name."""
         names: dict[Member, list[bytes]] = {}
-        for name, other in others.items():
-            names.setdefault(other, []).append(name)
+        for name in others:
+            names.setdefault(cast("Moving", self.moving).reached(name), []).append(name)
         asks = [
             (member, DeleteMany(each) if len(each) > 1 else Delete(each[0]))
             for member, each in names.items()
@@ -222,7 +226,8 @@ class WarmingCluster(MovingCluster):
         kept = await self._bring(_names(asks, others, needs_value), _owners(asks), until)
         deleted = await self._delete(_names(asks, others, replaces), until)
         for name, reply in deleted.items():
-            if isinstance(reply, NodeError):
+            # An answer of a stand-in says nothing of the old node, which may be back soon.
+            if isinstance(reply, NodeError) or others[name].health.ejected:
                 self._move.note_unconfirmed(name)
         # A key is not free for an `add` if its old value is there and could not be copied.
         taken = {
@@ -347,7 +352,10 @@ def with_move(cluster: Cluster, move: Move | None) -> Cluster:
     if move is None or cluster.disabled:
         return cluster
     moving: Cluster = copy(cluster)
-    moving.moving = Moving(move, owner_by_name(move.topology, move.members, cluster.keys))
+    hashed = hashed_by_name(move.topology, cluster.keys)
+    owner = owner_by_name(move.topology, move.members, hashed)
+    failover = cluster.failover and cluster.failover.placed_by(move.topology, move.members)
+    moving.moving = Moving(move, owner, reached_by_name(owner, hashed, failover))
     plain = type(cluster)
     moving.__class__ = _kind(plain, announced=move.announced)  # type: ignore[arg-type]  # it looks at the hash of an instance
     moving.use_io(cluster.io)

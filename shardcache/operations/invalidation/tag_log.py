@@ -87,9 +87,9 @@ async def has_logged(
     return None if unknown else False
 
 
-async def add(cluster: Cluster, member: Member, tag: bytes) -> NodeError | None:
+async def add(cluster: Cluster, member: Member, tag: bytes, deadline: float) -> NodeError | None:
     """Log a tag on its node, if that has a log; return the node's error if that is not confirmed."""
-    name, deadline = name_of(cluster), cluster.deadline()
+    name = name_of(cluster)
     for _ in range(TRIES):
         found = await cluster.ask(member, Gets(name), deadline)
         if isinstance(found, NodeRefusedError):

@@ -107,17 +107,19 @@ async def invalidate(cluster: Cluster, tag: Key) -> bool:
     # It is not known which recomputes in progress have this tag: no caller joins any of them.
     cluster.invalidated_all()
     ((name, member),) = places(cluster, [tag])
+    # One deadline for all steps: a change of nodes waits for as long as one call may take.
+    deadline = cluster.deadline()
     # While the tag moves to another node, some processes look at the log of its old one.
     holders = cluster.holders(name, member)
     read_log = Get(tag_log.name_of(cluster))
     asks: list[tuple[Member, Command]] = [(each, read_log) for each in holders]
     asks.append((member, Delete(name)))
-    *logs, reply = await cluster.ask_many(asks)
+    *logs, reply = await cluster.ask_many(asks, deadline)
     logging = [each for each, log in zip(holders, logs, strict=True) if log is not None]
     if logging:
         # Values may have tags by their results: a tag is logged before its version is removed.
-        failures = [await tag_log.add(cluster, each, name) for each in logging]
+        failures = [await tag_log.add(cluster, each, name, deadline) for each in logging]
         failure = next((each for each in failures if each is not None), None)
-        reply = await cluster.ask(member, Delete(name)) if failure is None else failure
+        reply = failure or await cluster.ask(member, Delete(name), deadline)
     confirmed = not isinstance(cluster.unwrap(reply, reply), NodeError)
     return confirmed and not isinstance(member, StandIn)

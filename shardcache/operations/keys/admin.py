@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
 from shardcache.core.pools import PoolUse
-from shardcache.errors import DecodeError, NodeError, PartialFailureError
+from shardcache.errors import DecodeError, NodeError, PartialFailureError, TopologyError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
@@ -94,24 +94,29 @@ async def stats(cluster: Cluster, recomputes: Mapping[str, float]) -> Stats:
 
 async def flush_all(cluster: Cluster) -> bool:
     """Empty every node, spare ones and those of a change too; return whether all did."""
-    moving = () if cluster.move is None else cluster.move.members.values()
-    members = list(dict.fromkeys((*cluster.members.values(), *cluster.spares.values(), *moving)))
+    members = cluster.value_members
     cluster.invalidated_all()
-    replies = await _ask_each(cluster, members, FlushAll())
+    replies = await _ask_each(cluster, list(members.values()), FlushAll())
     failed: dict[Key, NodeError | DecodeError] = {
-        member.node.name: reply
-        for member, reply in zip(members, replies, strict=True)
+        name: reply
+        for name, reply in zip(members, replies, strict=True)
         if isinstance(reply, NodeError)
     }
     if failed and cluster.raises:
-        flushed = [member.node.name for member in members if member.node.name not in failed]
+        flushed = [name for name in members if name not in failed]
         raise PartialFailureError(failed, total=len(members), succeeded=flushed)
     return not failed
 
 
 async def flush_node(cluster: Cluster, name: str) -> bool:
-    """Empty one node; return whether it did. Raise `TopologyError` for an unknown name."""
-    member = cluster.members[cluster.topology.node(name).name]
+    """Empty one node, spare ones and those of a change too; return whether it did.
+
+    Raise `TopologyError` for an unknown name.
+    """
+    member = cluster.value_members.get(name)
+    if member is None:
+        known = ", ".join(cluster.value_members)
+        raise TopologyError(f"no node {name!r} (known: {known})")
     cluster.invalidated_all()
     flushed: bool = cluster.unwrap(await cluster.ask_member(member, FlushAll()), default=False)
     return flushed

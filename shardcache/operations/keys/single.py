@@ -24,6 +24,7 @@ from shardcache.core.lifetimes import KEEP, TTL, Keep, lifetime
 from shardcache.core.values.flags import SIGNED
 from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.failover import token_for_caller
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.cluster.routing import Key
@@ -80,7 +81,7 @@ async def _gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable
     found = cluster.unwrap(await cluster.ask(member, Gets(name)), None)
     payload, token = found or (None, None)
     value = cluster.value(member, name, payload, _MISSING)
-    return (default, None) if value is _MISSING else (value, token)
+    return (default, None) if value is _MISSING else (value, token_for_caller(member, token))
 
 
 def store(

@@ -7,25 +7,31 @@ release. A hit is one command.
 
 from __future__ import annotations
 
-from collections.abc import Container, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from shardcache.core.cache_policy import lifetime_of
-from shardcache.core.commands import Command, Delete, Gets, Reply, Set
+from shardcache.core.commands import Command, Delete, Gets, Payload, Reply, Set
 from shardcache.core.values.entries import CacheEntry, entry_of
-from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, is_mark
+from shardcache.core.values.flags import BARE_STUB, ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
 from shardcache.core.values.freshness import Freshness, Stored, open_stored
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.invalidation import tags
-from shardcache.operations.port import FlightEnd, Work, raisable
+from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.recompute.blocks import bypassed, entered, refreshing
 from shardcache.operations.recompute.exceptions import copy_to_raise
 from shardcache.operations.recompute.leader import Leader
 from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome
 from shardcache.operations.recompute.progress import FirstRead, Progress, tags_agree
-from shardcache.operations.recompute.recompute import begin_over, capture, claim_refresh, recompute
+from shardcache.operations.recompute.recompute import (
+    capture,
+    claim_refresh,
+    land,
+    recompute,
+    recompute_over,
+)
 from shardcache.operations.recompute.request import SERVED, Request
 
 RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
@@ -62,27 +68,39 @@ async def _get_in_block(request: Request) -> Any:
 
 async def _get(request: Request) -> Any:
     reply, versions = await request.read()
-    if type(reply) is tuple and not is_mark(reply):
-        stored = open_stored(reply)
-        if stored is not None:
-            state = request.freshness_of(stored, versions)
-            if state in SERVED:
-                value = request.decode(stored.payload)
-                if value is not NO_VALUE:
-                    if state is Freshness.STALE:
-                        request.count_stale()
-                    else:
-                        request.increment("hits")
-                    if state is Freshness.FRESH:
-                        return value
-                    return await _serve_stale(request, value, stored)
-            elif state in RESERVES:
-                return await _miss(request, _first_read(request, reply, versions), stored)
-    elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
-        error = request.restore_error(reply)
-        if error is not None:
-            request.increment("hits")
-            raise raisable(error)
+    if type(reply) is tuple:
+        if is_mark(reply):
+            error = request.restore_error(reply) if reply[0] == ERROR_FLAGS else None
+            if error is not None:
+                request.increment("hits")
+                raise raisable(error)
+        elif reply[0] == ENVELOPE_FLAGS or request.tags or request.result_tags is not None:
+            return await _get_aged(request, reply, versions)
+        else:  # without age and tags: fresh until its node drops it
+            value = request.decode(reply)
+            if value is not NO_VALUE:
+                request.increment("hits")
+                return value
+    return await _miss(request, _first_read(request, reply, versions), None)
+
+
+async def _get_aged(request: Request, reply: Payload, versions: Sequence[bytes | None]) -> Any:
+    """Return the value in a reply if its age and tags allow it; otherwise recompute it."""
+    stored = open_stored(reply)
+    if stored is not None:
+        state = request.freshness_of(stored, versions)
+        if state in SERVED:
+            value = request.decode(stored.payload)
+            if value is not NO_VALUE:
+                if state is Freshness.STALE:
+                    request.count_stale()
+                else:
+                    request.increment("hits")
+                if state is Freshness.FRESH:
+                    return value
+                return await _serve_stale(request, value, stored)
+        elif state in RESERVES:
+            return await _miss(request, _first_read(request, reply, versions), stored)
     return await _miss(request, _first_read(request, reply, versions), None)
 
 
@@ -144,7 +162,7 @@ async def refresh(request: Request) -> Any:
     progress = Progress(request.io.now(), renews=True)
 
     def work() -> Coroutine[Any, Any, Outcome]:
-        return _land(progress, lambda: _recompute_over(request, progress))
+        return land(progress, lambda: recompute_over(request, progress))
 
     request.cluster.invalidated(request.name)
     ended, _ = await request.io.single_flight.do(
@@ -209,106 +227,57 @@ async def _refresh(request: Request, stored: Stored) -> Outcome | None:
         refresh_gate.clear(request.name)
 
 
-async def _recompute_over(request: Request, progress: Progress) -> Outcome:
-    return await recompute(request, await begin_over(request), progress=progress)
-
-
 # A miss: one caller of this process recomputes the value, or waits for another process.
 
 
-async def _miss(request: Request, first_read: FirstRead, last_resort: Stored | None) -> Any:
+# Each caller of a miss waits in these frames, tens of thousands of them at once: so `_miss` has none,
+# and what a caller needs while it waits is in its leader, not in closures.
+
+
+def _miss(
+    request: Request, first_read: FirstRead, last_resort: Stored | None
+) -> Coroutine[Any, Any, Any]:
+    """Count a miss; return what recomputes the value or waits for it."""
     request.missed = True
     request.increment("misses")
     if isinstance(first_read.reply, NodeError):
         request.count_trouble(first_read.reply)
-    leader = Leader(request, last_resort)
-    return await _share(leader, first_read, lambda: leader.outcome(first_read.reply))
+    return _share(Leader(request, first_read, last_resort))
 
 
 async def _renew(request: Request) -> Any:
     """Recompute the value, whatever is stored, for all callers of this process that want that now."""
     reply, versions = await request.read()
     request.missed = True
-    leader = Leader(request, None, renews=True)
-    first_read = _first_read(request, reply, versions)
-    return await _share(leader, first_read, lambda: _recompute_over(request, leader.progress))
+    return await _share(Leader(request, _first_read(request, reply, versions), None, renews=True))
 
 
-async def _share(leader: Leader, first_read: FirstRead, work: Work[Outcome]) -> Any:
-    """Return the result of `work` for one caller of this process, who shares it with the others."""
-    request = leader.request
-    io, began = request.io, request.io.now()
-    if not request.policy.coalesce:
-        return await _deliver_own(request, await _land(leader.progress, work))
-    first_read = await _identify_stub(request, first_read)
-    ended, own = await _join_or_lead(leader, first_read, work)
-    if ended is FlightEnd.REENTRANT:
-        return await _recompute_alone(request)
-    if isinstance(ended, FlightEnd):
-        return await _deliver_own(request, leader.time_out())
-    if own:
-        return await _deliver_own(request, ended)
-    if not ended.shareable:
-        return await _recompute_alone(request)
-    request.increment("coalesced")
-    request.notify_prevented("joined", io.now() - began)
-    return await _deliver_copy(request, ended)
-
-
-async def _land(progress: Progress, work: Work[Outcome]) -> Outcome:
-    """Return the outcome of a flight for all its callers, with its progress."""
-    outcome = await capture(work)
-    return outcome._replace(progress=progress)
-
-
-async def _join_or_lead(
-    leader: Leader, first_read: FirstRead, work: Work[Outcome]
-) -> tuple[Outcome | FlightEnd, bool]:
-    """Return the outcome of the flight for all callers, and whether the work was this caller's own.
+async def _share(leader: Leader) -> Any:
+    """Return the result of the recompute of one caller of this process, who shares it with the others.
 
     An outcome that is older than this call does not count, nor does another caller's timeout.
     """
     request = leader.request
-    joined: set[Progress] = set()
-
-    def joins(progress: Progress) -> bool:
-        if leader.progress.renews and not progress.renews:
-            return False
-        if not first_read.may_join(progress):
-            leader.void = progress.claim
-            return False
-        if progress.claim is not None:
-            joined.add(progress)
-        return True
-
+    began = leader.progress.as_of
+    if not request.policy.coalesce:
+        return await _deliver_own(request, await leader.land())
+    if leader.first_read.reply == BARE_STUB:
+        leader.first_read = await _identify_stub(request, leader.first_read)
     ended: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
     while not own and (
-        _lacks_outcome(ended, leader, first_read, joined)
-        or await _is_void(request, ended, first_read)
+        leader.lacks_outcome(ended) or await _is_void(request, ended, leader.first_read)
     ):
         ended, own = await request.io.single_flight.do(
             request.name,
-            lambda: _land(leader.progress, work),
+            leader.land,
             leader.remaining,
             takes_over=leader.takes_over,
             progress=leader.progress,
-            joins=joins,
+            joins=leader.joins,
             outlives=request.outlives,
         )
-    return ended, own
-
-
-def _lacks_outcome(
-    ended: Outcome | FlightEnd, leader: Leader, first_read: FirstRead, joined: Container[Progress]
-) -> bool:
-    """Return whether the flight ended without an outcome that this caller can use."""
-    if isinstance(ended, FlightEnd):
-        return ended is FlightEnd.CANCELLED
-    if ended.late:
-        return leader.remaining > 0
-    progress = ended.progress
-    return not (progress is None or progress in joined or progress.as_of >= first_read.began)
+    return await _deliver(leader, ended, own=own, began=began)
 
 
 async def _is_void(request: Request, ended: Outcome | FlightEnd, first_read: FirstRead) -> bool:
@@ -326,8 +295,6 @@ async def _is_void(request: Request, ended: Outcome | FlightEnd, first_read: Fir
 
 async def _identify_stub(request: Request, first_read: FirstRead) -> FirstRead:
     """Return `first_read`, with the stub's CAS token if joining a flight depends on whose stub it is."""
-    if first_read.reply != BARE_STUB:
-        return first_read
     progress = request.io.single_flight.progress(request.name)
     if progress is None or progress.claim is None or progress.as_of >= first_read.began:
         return first_read
@@ -339,6 +306,22 @@ async def _identify_stub(request: Request, first_read: FirstRead) -> FirstRead:
 
 
 # From an outcome to the caller's result.
+
+
+async def _deliver(leader: Leader, ended: Outcome | FlightEnd, *, own: bool, began: float) -> Any:
+    """Return the caller's result of a flight that has ended; `own` is whether it did the work."""
+    request = leader.request
+    if ended is FlightEnd.REENTRANT:
+        return await _recompute_alone(request)
+    if isinstance(ended, FlightEnd):
+        return await _deliver_own(request, leader.time_out())
+    if own:
+        return await _deliver_own(request, ended)
+    if not ended.shareable:
+        return await _recompute_alone(request)
+    request.increment("coalesced")
+    request.notify_prevented("joined", request.io.now() - began)
+    return await _deliver_copy(request, ended)
 
 
 async def _deliver_own(request: Request, outcome: Outcome) -> Any:

@@ -37,7 +37,3 @@ class RecomputeCounters:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
-
-    def add(self, what: str, amount: float = 1) -> None:
-        """Add to the counter called `what`."""
-        self.counts[what] += amount

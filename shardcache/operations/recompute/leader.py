@@ -11,10 +11,17 @@ from shardcache.core.values.freshness import Stored, serves_after_error
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations.locks.acquire import attempt_or_refusal
 from shardcache.operations.locks.backoff import Backoff
+from shardcache.operations.port import FlightEnd
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, NoClaim
 from shardcache.operations.recompute.outcomes import Outcome, failed, stored_outcome
-from shardcache.operations.recompute.progress import Progress
-from shardcache.operations.recompute.recompute import begin, claim_refresh, recompute
+from shardcache.operations.recompute.progress import FirstRead, Progress
+from shardcache.operations.recompute.recompute import (
+    begin,
+    claim_refresh,
+    land,
+    recompute,
+    recompute_over,
+)
 from shardcache.operations.recompute.request import Request
 
 
@@ -31,38 +38,82 @@ class Leader:
     It waits for another process for `wait` seconds, as the policy says. `last_resort` is an old value
     that is served only if its recompute fails, if at all. With `renews` it recomputes the value
     whatever is stored. `void` is the claim of a recompute in this process that began before an
-    invalidation: it may be in the way.
+    invalidation: it may be in the way. `first_read` is what its call has read, which decides what
+    flight it `joins`.
     """
 
     __slots__ = (
         "_backoff",
         "_deadline",
         "_io",
+        "_joined",
+        "_joined_before",
         "_last_resort",
+        "_reply",
         "_saw_stub",
         "_waits",
+        "first_read",
         "progress",
         "request",
         "void",
     )
 
     def __init__(
-        self, request: Request, last_resort: Stored | None, *, renews: bool = False
+        self,
+        request: Request,
+        first_read: FirstRead,
+        last_resort: Stored | None,
+        *,
+        renews: bool = False,
     ) -> None:
         self.request = request
+        self.first_read = first_read
+        self._reply = first_read.reply
+        self._joined: Progress | None = None
+        self._joined_before: tuple[Progress, ...] = ()
         self._io = request.io
         self._last_resort = last_resort
         began = request.io.now()
         self._deadline = began + request.policy.seconds("wait")
-        self._backoff = Backoff(request.io, request.policy.locking.backoff)
+        self._backoff: Backoff | None = None
         self._waits = False
         self._saw_stub = False  # whether a stub has been seen in the value's place
         self.progress = Progress(began, renews=renews)
         self.void: Claim | None = None
 
-    async def outcome(self, reply: object) -> Outcome:
-        """Recompute the value or wait for it, depending on the policy and the node's `reply`."""
-        request = self.request
+    def joins(self, progress: Progress) -> bool:
+        """Return whether the outcome of another caller's flight will do for this call."""
+        if self.progress.renews and not progress.renews:
+            return False
+        if not self.first_read.may_join(progress):
+            self.void = progress.claim
+            return False
+        if progress.claim is not None:
+            if self._joined is not None:
+                self._joined_before = (*self._joined_before, self._joined)
+            self._joined = progress
+        return True
+
+    def lacks_outcome(self, ended: Outcome | FlightEnd) -> bool:
+        """Return whether a flight ended without an outcome that this caller can use."""
+        if isinstance(ended, FlightEnd):
+            return ended is FlightEnd.CANCELLED
+        if ended.late:
+            return self.remaining > 0
+        progress = ended.progress
+        if progress is None or progress is self._joined or progress in self._joined_before:
+            return False
+        return progress.as_of < self.first_read.began
+
+    async def land(self) -> Outcome:
+        """Do the work of the flight; return its outcome for all callers, with its progress."""
+        if self.progress.renews:
+            return await land(self.progress, lambda: recompute_over(self.request, self.progress))
+        return await land(self.progress, self._outcome)
+
+    async def _outcome(self) -> Outcome:
+        """Recompute the value or wait for it, depending on the policy and the node's reply."""
+        request, reply = self.request, self._reply
         if isinstance(reply, NodeError):
             return await self._recompute(NoClaim())
         began = self._io.now()
@@ -112,7 +163,7 @@ class Leader:
                 )
             except LockUnavailable:
                 request.increment("locks_unavailable")
-                return await self._recompute_regardless()
+                return await self._by_lease()
             # Without a call, as in `attempt`.
             if lock is Refusal.LATE:
                 # This process was stopped meanwhile, and no other has the lock: nothing to wait for.
@@ -205,6 +256,8 @@ class Leader:
         began = io.now()
         self._saw_stub = False
         while (remaining := self.remaining) > 0:
+            if self._backoff is None:
+                self._backoff = Backoff(io, request.policy.locking.backoff)
             await io.sleep(min(self._backoff.pause(), remaining))
             seen = await self._look(io.now() - began)
             if isinstance(seen, Outcome):

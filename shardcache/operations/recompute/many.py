@@ -39,7 +39,7 @@ class ItemRequest(Request):
     @property
     def function(self) -> str:
         """The function's name in the log."""
-        return self.counters[0].name or f"get_or_set_many with {describe_function(self.source)}"
+        return self.counters.name or f"get_or_set_many with {describe_function(self.source)}"
 
     def stand_for(self, item: Any, source: Factory) -> None:
         """Be the request for an item, of whose value `source` is the factory."""

@@ -49,6 +49,17 @@ async def capture(work: Work[T]) -> T | Outcome:
         return failed(error)
 
 
+async def land(progress: Progress, work: Work[Outcome]) -> Outcome:
+    """Return the outcome of a flight for all its callers, with its progress."""
+    outcome = await capture(work)
+    return outcome._replace(progress=progress)
+
+
+async def recompute_over(request: Request, progress: Progress) -> Outcome:
+    """Recompute whatever is there."""
+    return await recompute(request, await begin_over(request), progress=progress)
+
+
 # Getting a claim.
 
 

@@ -89,6 +89,15 @@ class RecomputeContract(ContractFixtures):
         assert ask(Get(NAME)) == OTHER
 
     @requires(CAS, STUBS)
+    def test_a_token_of_another_node_matches_nothing(self, ask: Ask) -> None:
+        """Whatever it is: a caller may have read it from another kind of node."""
+        ask(Set(NAME, VALUE, 60))
+        for token in (("another", 7), 10**30, "7", b"another", b""):
+            assert ask(Cas(NAME, OTHER, token, 60)) is False
+            assert ask(DeleteCas(NAME, token)) is False
+        assert ask(Get(NAME)) == VALUE
+
+    @requires(CAS, STUBS)
     def test_abandoning_removes_only_the_own_stub(self, ask: Ask) -> None:
         """A stub is removed by its own token only."""
         first = ask(GetOrStub(NAME, b"one", 30))

@@ -360,6 +360,22 @@ class TestReturn:
         assert harness.store("w", key=key) is True
         assert harness.held(key) is not None
 
+    def test_a_token_of_the_stand_in_matches_nothing_there(self, harness):
+        """Each node numbers its writes, so both may have the same number for different values."""
+        key = harness.mine[0]
+        harness.store("v", key=key)
+        value, token = harness.gets(key)
+        number = harness.owner(key).store._writes
+        harness.nodes[0].up = True
+        harness.advance(2.0)
+        harness.nodes[0].store._writes = number - 1
+        harness.store("newer", key=key)
+        assert (value, harness.run(single.cas(harness.cluster, key, "w", token, None))) == (
+            "v",
+            False,
+        )
+        assert harness.get(key) == "newer"
+
     def test_it_is_probed_although_no_call_is_refused(self, harness):
         """The prober runs as long as calls take the detour, after a fork too."""
         prober = harness.process.prober

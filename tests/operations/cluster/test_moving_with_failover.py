@@ -29,12 +29,43 @@ def harness(make_harness):
     return harness
 
 
-def eject(harness, node):
-    """Kill a node, and ask it until it is ejected."""
+def eject(harness, node, process=0):
+    """Kill a node, and have a process ask it until it is ejected."""
     harness.nodes[node].up = False
-    member = harness.cluster.members[f"n{node}"]
-    harness.run(harness.cluster.ask_member(member, Get(b"any")))
+    cluster = harness.processes[process].cluster
+    member = {**cluster.move.members, **cluster.members}[f"n{node}"]
+    harness.run(cluster.ask_member(member, Get(b"any")), process)
     assert member.health.ejected
+
+
+def moving_key(harness):
+    """Return a key that moves from `n0` to `n2`."""
+    return next(
+        key
+        for key in KEYS
+        if harness.topologies[0].owner(key.encode()).name == "n0"
+        and harness.topologies[1].owner(key.encode()).name == "n2"
+    )
+
+
+@pytest.mark.parametrize("step", ["switched", "announced"])
+def test_a_delete_reaches_the_stand_in_of_another_process(make_harness, step):
+    """A process that has switched, and one that has not, with the same node out: the other's."""
+    harness = make_harness(old=(0, 1), new=(0, 1, 2), kinds=(False,) * 3, processes=2)
+    for process in harness.processes:
+        cluster = process.cluster
+        cluster.use_failover(Failover(cluster.topology, cluster.members))
+    harness.announce(0)
+    harness.announce(1)
+    harness.switch(0)
+    deleting, reading, out = (0, 1, 0) if step == "switched" else (1, 0, 2)
+    for process in (0, 1):
+        eject(harness, out, process)
+    key = moving_key(harness)
+    assert harness.set("old", key, process=reading) is True
+    assert harness.get(key, process=reading) == "old"
+    harness.delete(key, process=deleting)
+    assert harness.get(key, process=reading) is None
 
 
 def test_values_are_copied_to_the_stand_in_of_a_new_node(harness):
@@ -72,12 +103,7 @@ def test_an_announced_process_deletes_on_the_next_node_behind_a_stand_in(harness
     """What is written on the stand-in of an old node makes a copy on the next node old."""
     harness.announce()
     eject(harness, 0)
-    key = next(
-        key
-        for key in KEYS
-        if harness.topologies[0].owner(key.encode()).name == "n0"
-        and harness.topologies[1].owner(key.encode()).name == "n2"
-    )
+    key = moving_key(harness)
     harness.plant(2, (0, b"copy"), key.encode())
     assert harness.set("new", key) is True
     assert harness.held(2, key) is None

@@ -6,6 +6,7 @@ import tracemalloc
 
 from shardcache.core.commands import Cas, Delete, DeleteMany, Incr, Set, SetMany
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
+from shardcache.operations.cluster import pending as pending_deletes
 from shardcache.operations.cluster.pending import MOST, Noted, PendingDeletes
 
 VALUE = (0, b"v")
@@ -35,6 +36,25 @@ def test_keys_are_kept_until_they_are_deleted():
     assert pending.keys_until(2.0) == [b"a", b"b", b"c"]
     pending.discard([b"a", b"b", b"never seen"], 2.0)
     assert pending.keys_until(9.0) == [b"c"]
+
+
+def test_those_of_the_same_node_are_added(monkeypatch):
+    """The later failure and the stronger repair count; what has no room is lost."""
+    monkeypatch.setattr(pending_deletes, "MOST", 3)
+    pending, others = PendingDeletes(), PendingDeletes()
+    pending.note(Set(b"a", VALUE), LATE, 3.0)
+    pending.note(Delete(b"b"), EJECTED, 1.0)
+    others.note(DeleteMany([b"a", b"b", b"c"]), EJECTED, 2.0)
+    others.note(Delete(b"d"), EJECTED, 2.0)
+    pending.add(others)
+    assert pending.keys_until(1.5) == []
+    assert pending.keys_until(2.0) == [b"b", b"c"]
+    assert pending.settle(3.0) == [b"a", b"b", b"c"]
+    assert (pending.lost, others.lost) == (1, 1)
+    pending.discard([b"a"], 3.0)
+    others._entries.pop(b"a")
+    pending.add(others)
+    assert pending.lost == 2
 
 
 def test_a_key_whose_write_failed_meanwhile_is_kept():

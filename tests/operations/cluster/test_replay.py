@@ -26,6 +26,7 @@ from shardcache.core.events import (
 from shardcache.core.health import DEFAULT_EJECTION, Circuit
 from shardcache.errors import NodeRefusedError, NodeUnavailableError, UnsupportedError
 from shardcache.operations.cluster import pending
+from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import ROUNDS
 from shardcache.operations.cluster.replay import Replayer
 from shardcache.operations.keys import admin
@@ -325,6 +326,78 @@ class TestSharing:
         (name, _, deleted) = harness.lines[-1]
         assert (name, deleted) == ("n0", 2)
         harness.close()
+
+
+class TestOtherOptions:
+    """A client reaches the same server under other options, as another member."""
+
+    @staticmethod
+    def succeed(harness):
+        """Have another member take over from the node's; return it."""
+        former = harness.member()
+        heir = Member(former.node, former.backend)
+        ejector = harness.cluster.ejector
+        ejector.add(heir, "other options")
+        ejector.succeed(heir, former)
+        ejector.keep([heir])
+        return heir
+
+    def test_what_was_refused_is_deleted_before_it_is_asked(self, harness):
+        """It is out, as the former member was."""
+        harness.kill(0)
+        write_all(harness)
+        heir = self.succeed(harness)
+        assert heir.health.ejected
+        harness.nodes[0].up = True
+        harness.advance(9.0, lambda: not heir.health.ejected)
+        assert held(harness) == [b"kept"]
+
+    def test_so_is_what_fails_meanwhile(self, harness):
+        """A call that goes on knows the former member only; what it notes counts, all the same."""
+        harness.nodes[0].stopped = True
+        former, heir = harness.member(), self.succeed(harness)
+        assert not heir.health.ejected
+        harness.ask(command=Delete(b"deleted"))
+        assert len(heir.health.pending) == 1
+        assert not former.health.pending
+        harness.nodes[0].resume()
+        harness.advance(9.0)
+        assert b"deleted" not in held(harness)
+
+    def test_a_node_that_was_not_ejected_stays_so(self, harness):
+        """Its keys are deleted soon after it answers."""
+        harness.nodes[0].stopped = True
+        harness.ask(command=Delete(b"deleted"))
+        heir = self.succeed(harness)
+        harness.nodes[0].resume()
+        harness.nodes[0].store.execute(Set(b"deleted", OLD))
+        harness.advance(9.0)
+        assert not heir.health.ejected
+        assert b"deleted" not in held(harness)
+
+    def test_one_that_is_ejected_already_stays_so(self, harness):
+        """As when another client knows it by those options."""
+        harness.kill(0)
+        former = harness.member()
+        heir = Member(former.node, former.backend)
+        ejector = harness.cluster.ejector
+        ejector.add(heir, "other options")
+        ejector.record_failure(heir, NodeUnavailableError("refused"), harness.now, TIMEOUT)
+        write_all(harness)
+        ejector.succeed(heir, former)
+        assert len(heir.health.pending) == 5
+        assert heir.health.ejected
+
+    def test_a_change_and_its_undoing_end(self, harness):
+        """The first member may take over again."""
+        harness.kill(0)
+        former, ejector = harness.member(), harness.cluster.ejector
+        heir = self.succeed(harness)
+        ejector.add(former, "n0")
+        ejector.succeed(former, heir)
+        ejector.keep([former])
+        ejector.note_writes(heir, Delete(b"k"), NodeUnavailableError("lost"))
+        assert len(former.health.pending) == 1
 
 
 class TestOverflow:

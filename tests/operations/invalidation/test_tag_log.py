@@ -11,7 +11,8 @@ from shardcache.operations.invalidation import tag_log
 
 def add(harness):
     """Log a tag, and return what came of it."""
-    return harness.run(tag_log.add(harness.cluster, harness.member(), b"t"))
+    cluster = harness.cluster
+    return harness.run(tag_log.add(cluster, harness.member(), b"t", cluster.deadline()))
 
 
 def begin(harness):

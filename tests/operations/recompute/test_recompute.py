@@ -54,6 +54,43 @@ def test_with_three_of_five_lock_nodes_down_each_process_recomputes():
     assert harness.count("locks_unavailable") >= 1
 
 
+def test_without_the_lock_service_one_process_recomputes():
+    """No process waits for a lock: the stub on the key's own node decides."""
+    harness = RecomputeHarness(lock=True)
+    harness.use_lock_service().reachable = False
+    began = harness.now
+    assert harness.call_all() == [0] * 8
+    assert harness.source.calls == 1
+    assert harness.now - began <= DELTA + 0.3
+    assert harness.count("locks_unavailable") == 8
+
+
+def test_without_lock_service_and_node_each_process_recomputes():
+    """Neither a lock nor a stub can decide: they start at once, side by side."""
+    harness = RecomputeHarness(lock=True)
+    harness.use_lock_service().reachable = False
+    harness.shard.up = False
+    began = harness.now
+    assert harness.call_all() == [0] * 8
+    assert harness.source.calls == 8
+    assert harness.now - began <= DELTA + 0.2
+
+
+def test_a_lock_service_that_returns_costs_one_recompute_more():
+    """Its next holder does not know that the other has no lock, and takes over; no value is lost."""
+    harness = RecomputeHarness(lock=True)
+    service = harness.use_lock_service()
+    service.reachable = False
+    first = harness.start_call(0)
+    harness.advance(DELTA / 2)
+    service.reachable = True
+    others = [harness.start_call(process) for process in range(1, 8)]
+    harness.advance(30.0, lambda: all(task.done for task in (first, *others)))
+    assert [task.result for task in (first, *others)] == [0] * 8
+    assert harness.source.calls == 2
+    assert harness.stored() == 0
+
+
 def test_with_the_node_of_the_value_down_each_process_recomputes():
     """They start at once, side by side."""
     harness = RecomputeHarness(lock=True)

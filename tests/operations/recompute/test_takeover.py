@@ -24,10 +24,13 @@ LOCK = LockPolicy(ttl=4.0)
 MODES = [False, "shard", True]
 
 
+@pytest.mark.parametrize("reachable", [True, False])
 @pytest.mark.parametrize("lock", ["shard", LOCK])
-def test_a_killed_leader_is_replaced(lock):
-    """Another process begins as soon as the lease of the dead one has run out."""
+def test_a_killed_leader_is_replaced(lock, reachable):
+    """Another process begins as soon as the lease of the dead one has run out, with locks and without."""
     harness = RecomputeHarness(processes=4, lock=lock)
+    if not reachable:
+        harness.use_lock_service().reachable = False
     harness.start_call(0)
     harness.advance(DELTA / 2)
     harness.processes[0].dead = True

@@ -1,0 +1,175 @@
+"""Values of 4 KiB to 1 MB, in and out, against the best way to move them through a socket.
+
+In a fresh process each copy of a megabyte maps its pages anew, so page faults are counted in one.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from typing import Any, Final
+
+from bench import blocking
+from bench.bench import Bench
+from bench.machine import run_servers
+from bench.peers import Client, makers_of
+from bench.rounds import Figure, Figures, Plan, Subject, run_interleaved
+from bench.workload import TTL, each
+from shardcache import Client as Shardcache
+from shardcache.testing.servers import Server
+
+SIZES: Final = {"4 KiB": 4096, "100 KiB": 102_400, "1 MB": 1_000_000}
+KEYS: Final = [f"large:{number}" for number in range(8)]
+CALLS: Final = 100
+
+
+class RawValues:
+    """One socket that moves values of a size as well as a socket can."""
+
+    def __init__(self, kind: str, host: str, port: int, size: int) -> None:
+        self._socket = socket.create_connection((host, port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._value = b"v" * size
+        self._buffer = bytearray(size + 200)
+        if kind == "memcached":
+            self._read = b"mg raw v\r\n"
+            self._write = b"ms raw %d\r\n" % size
+        else:
+            self._read = b"*2\r\n$3\r\nGET\r\n$3\r\nraw\r\n"
+            self._write = b"*3\r\n$3\r\nSET\r\n$3\r\nraw\r\n$%d\r\n" % size
+        self.set(0)
+        self._socket.sendall(self._read)
+        self._reply = 0  # the length of a reply: what a read stops at
+        while self._reply < size + 2:
+            self._reply += len(self._socket.recv(1 << 20))
+
+    def get(self, _: object) -> None:
+        """Read the value into a buffer that is there already."""
+        self._socket.sendall(self._read)
+        self._socket.recv_into(self._buffer, self._reply, socket.MSG_WAITALL)
+
+    def set(self, _: object) -> None:
+        """Write the value from where it is."""
+        parts = [self._write, self._value, b"\r\n"]
+        sent = self._socket.sendmsg(parts)
+        rest = memoryview(b"".join(parts))[sent:] if sent < sum(map(len, parts)) else b""
+        self._socket.sendall(rest)
+        self._socket.recv(100)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+def measure(bench: Bench) -> Iterator[tuple[str, Figures]]:
+    """Measure reads and writes of each size; those of 100 KiB and 1 MB in a fresh process as well."""
+    for kind, makers in blocking.MAKERS.items():
+        with run_servers(kind) as servers:
+            for title, size in SIZES.items():
+                value = b"v" * size
+                with ExitStack() as stack:
+                    raw = RawValues(kind, servers[0].host, servers[0].port, size)
+                    stack.callback(raw.close)
+                    clients = []
+                    for maker in makers_of(makers, bench.attendance):
+                        with bench.attendance.noting(f"{maker.name}, {title}"):
+                            client = maker.make(servers)
+                            stack.callback(client.release)
+                            _check(client, value)
+                            clients.append(client)
+                    for operation in ("get", "set"):
+                        subjects = _subjects(operation, raw, clients, value)
+                        figures = bench.interleave(subjects, calls=CALLS)
+                        yield f"{operation} {title}, 8 {kind}", figures
+                if size > 10_000:
+                    yield from _measure_fresh(bench, kind, servers, title, size)
+
+
+def _subjects(
+    operation: str, raw: RawValues, clients: Sequence[Client], value: bytes
+) -> dict[str, Subject]:
+    if operation == "get":
+        return {
+            "raw": each(raw.get, KEYS),
+            **{client.name: each(client.calls["get"], KEYS) for client in clients},
+        }
+    columns = (KEYS, [value] * len(KEYS), [TTL] * len(KEYS))
+    return {
+        "raw": each(raw.set, KEYS),
+        **{client.name: each(client.calls["set"], *columns) for client in clients},
+    }
+
+
+def _check(client: Client, value: bytes) -> None:
+    for key in KEYS:
+        client.calls["set"](key, value, TTL)
+    if client.calls["get"](KEYS[0]) != value:
+        raise AssertionError("it does not read what it wrote")
+
+
+def _measure_fresh(
+    bench: Bench, kind: str, servers: Sequence[Server], title: str, size: int
+) -> Iterator[tuple[str, Figures]]:
+    plan = bench.plan
+    order = {
+        "urls": [server.url for server in servers],
+        "raw": [kind, servers[0].host, servers[0].port, size],
+        "plan": [plan.rounds, plan.scaled(30, 3), plan.seconds / 2, plan.slice],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.large", json.dumps(order)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for operation, figures in json.loads(done.stdout).items():
+        yield (
+            f"{operation} {title}, 8 {kind}, fresh process",
+            {name: Figure(*found) for name, found in figures["times"].items()},
+        )
+        yield (
+            f"{operation} {title}, 8 {kind}, page faults",
+            {name: Figure(count, unit="faults") for name, count in figures["faults"].items()},
+        )
+
+
+def _play(order: dict[str, Any]) -> dict[str, Any]:
+    """Measure ours and the socket in this process, which has done nothing else."""
+    rounds, calls, seconds, slice_ = order["plan"]
+    plan = Plan(rounds=rounds, calls=calls, seconds=seconds, slice=slice_)
+    kind, host, port, size = order["raw"]
+    value = b"v" * size
+    found: dict[str, Any] = {}
+    with (
+        Shardcache(order["urls"], timeout=10) as ours,
+        closing(RawValues(kind, host, port, size)) as raw,
+    ):
+        for operation in ("set", "get"):
+            subjects = {"raw": each(getattr(raw, operation), KEYS)}
+            columns = (KEYS, [value] * len(KEYS)) if operation == "set" else (KEYS,)
+            subjects["shardcache"] = each(getattr(ours, operation), *columns)
+            found[operation] = {
+                "faults": {name: _faults(subject, calls) for name, subject in subjects.items()},
+                "times": {
+                    name: [figure.value, figure.cpu, figure.spread]
+                    for name, figure in run_interleaved(subjects, plan).items()
+                },
+            }
+    return found
+
+
+def _faults(subject: Callable[[int], object], calls: int) -> float:
+    """Return the page faults of a call, once it has been made a few times."""
+    subject(len(KEYS))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    subject(calls)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_play(json.loads(sys.argv[1]))))

@@ -1,0 +1,253 @@
+"""A guard without a clock: what one warm call costs, counted.
+
+Times differ between machines, counts do not. `COUNTS` has how many functions of the
+package one call runs, how many C functions they call, and how often it sends, polls and receives. A
+call that costs more fails, and so does one that costs less: then lower its figures.
+
+`python tests/counts/test_calls.py` prints the figures of the Python that runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import shardcache
+from shardcache import AsyncClient, Client
+from shardcache.testing.servers import start_memcached, start_redis
+
+PACKAGE = str(Path(shardcache.__file__).parent)
+KEYS = [f"user:profile:{number:08d}" for number in range(40)]
+VALUES = dict.fromkeys(KEYS, 1234567890)  # which no random version precedes on Redis
+TURNS = 30  # of which one has met no timer of a loop, and no reply that came in parts
+
+
+class Cost(NamedTuple):
+    """What one call costs: functions of the package, C functions that they call, system calls."""
+
+    python: int
+    c: int
+    sends: int
+    polls: int
+    receives: int
+
+
+@contextmanager
+def counting(names):
+    """Count the calls of this thread by name: the package's own functions, and C functions it calls."""
+
+    def note(frame, event, function):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        if event == "call":
+            names["python"] += 1
+        elif event == "c_call":
+            names["c"] += 1
+            names[function.__qualname__] += 1
+
+    gc.disable()
+    sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+
+
+def cost(names):
+    """Return the counts as a `Cost`."""
+    system = (names[name] for name in ("socket.send", "poll.poll", "socket.recv"))
+    return Cost(names["python"], names["c"], *system)
+
+
+def least_cost(call):
+    """Return the least cost of some turns of a call."""
+    turns = []
+    for _ in range(TURNS):
+        names = Counter()
+        with counting(names):
+            call()
+        turns.append(cost(names))
+    return min(turns)
+
+
+def blocking_calls(client):
+    """Return the calls of a blocking client by name."""
+
+    @client.cached(ttl=60, lock=True, namespace="f")
+    def function(number):
+        return number
+
+    return {
+        "get": lambda: client.get(KEYS[0]),
+        "get a miss": lambda: client.get("none"),
+        "set": lambda: client.set(KEYS[0], b"x" * 100, 300),
+        "delete": lambda: client.delete("none"),
+        "incr": lambda: client.incr("n"),
+        "get_many(40)": lambda: client.get_many(KEYS),
+        "set_many(40)": lambda: client.set_many(VALUES, 300),
+        "delete_many(40)": lambda: client.delete_many(KEYS),
+        "hit": lambda: function(1),
+    }
+
+
+def cost_of_blocking(url):
+    """Return the cost of each call of a blocking client."""
+    costs = {}
+    with Client(url, timeout=20) as client:
+        for name, call in blocking_calls(client).items():
+            client.set_many(VALUES, 300)
+            client.set("n", 1)
+            call()
+            costs[name] = least_cost(call)
+    return costs
+
+
+def cost_of_asyncio(url):
+    """Return the cost of each call of an asyncio client, with what the loop runs for it."""
+    costs = {}
+
+    async def measure():
+        async with AsyncClient(url, timeout=20) as client:
+            calls = {
+                "await get": lambda: client.get(KEYS[0]),
+                "await set": lambda: client.set(KEYS[0], b"x" * 100, 300),
+            }
+            for name, call in calls.items():
+                await client.set_many(VALUES, 300)
+                await call()
+                await client.get_many(KEYS)
+                turns = []
+                for _ in range(TURNS):
+                    names = Counter()
+                    with counting(names):
+                        await call()
+                    turns.append(cost(names))
+                costs[name] = min(turns)
+
+    asyncio.run(measure())
+    return costs
+
+
+def costs_of(url):
+    """Return the cost of every call to a node."""
+    return cost_of_blocking(url) | cost_of_asyncio(url)
+
+
+COUNTS = {
+    "memcached": {
+        "get": (16, 23, 1, 1, 1),
+        "get a miss": (15, 20, 1, 1, 1),
+        "set": (28, 31, 1, 1, 1),
+        "delete": (25, 28, 1, 1, 1),
+        "incr": (27, 32, 1, 1, 1),
+        "get_many(40)": (204, 217, 1, 1, 1),
+        "set_many(40)": (225, 348, 1, 1, 1),
+        "delete_many(40)": (166, 258, 1, 1, 1),
+        "hit": (52, 41, 1, 1, 1),
+        "await get": (34, 36, 1, 0, 1),
+        "await set": (46, 40, 1, 0, 1),
+    },
+    "redis": {
+        "get": (16, 24, 1, 1, 1),
+        "get a miss": (13, 19, 1, 1, 1),
+        "set": (33, 29, 1, 1, 1),
+        "delete": (25, 26, 1, 1, 1),
+        "incr": (32, 34, 1, 1, 1),
+        "get_many(40)": (262, 342, 1, 1, 1),
+        "set_many(40)": (226, 420, 1, 1, 1),
+        "delete_many(40)": (165, 328, 1, 1, 1),
+        "hit": (57, 48, 1, 1, 1),
+        "await get": (38, 42, 1, 0, 1),
+        "await set": (50, 37, 1, 0, 1),
+    },
+}
+
+# From 3.12 on a comprehension is no call of its own.
+INLINED = {
+    "memcached": {
+        "get_many(40)": (198, 217, 1, 1, 1),
+        "set_many(40)": (207, 348, 1, 1, 1),
+        "delete_many(40)": (157, 258, 1, 1, 1),
+    },
+    "redis": {
+        "get_many(40)": (254, 342, 1, 1, 1),
+        "set_many(40)": (209, 420, 1, 1, 1),
+        "delete_many(40)": (156, 328, 1, 1, 1),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ["memcached", "redis"])
+def test_a_call_costs_what_it_did(request, kind):
+    """No more, or it has become slower; no less, or its figures are to be lowered.
+
+    One node: how often a fan-out polls is a matter of time.
+    """
+    (server, *_) = request.getfixturevalue(f"{kind}_servers")
+    costs = costs_of(server.url)
+    expected = COUNTS[kind] | (INLINED[kind] if sys.version_info >= (3, 12) else {})
+    assert costs == {name: Cost(*figures) for name, figures in expected.items()}
+
+
+GROWING = {
+    "get_many": lambda client, keys: client.get_many(keys),
+    "set_many": lambda client, keys: client.set_many(dict.fromkeys(keys, b"x"), 300),
+    "delete_many": lambda client, keys: client.delete_many(keys),
+}
+
+
+@pytest.mark.parametrize("kind", ["memcached", "redis"])
+@pytest.mark.parametrize("name", GROWING)
+def test_ten_times_the_keys_cost_no_more_than_ten_times(request, kind, name):
+    """However many keys there are, the next one costs the same."""
+    (server, *_) = request.getfixturevalue(f"{kind}_servers")
+    counts = []
+    with Client(server.url, timeout=20) as client:
+        for times in (1, 10):
+            keys = [f"{number}" for number in range(30 * times)]
+            client.set_many(dict.fromkeys(keys, b"x"), 300)
+            python, c, *_ = least_cost(lambda keys=keys: GROWING[name](client, keys))
+            counts.append(python + c)
+    assert counts[1] <= 10 * counts[0]
+
+
+@pytest.mark.parametrize("kind", ["memcached", "redis"])
+def test_a_thousand_calls_leave_nothing(request, kind):
+    """No block of memory is left over."""
+    (server, *_) = request.getfixturevalue(f"{kind}_servers")
+    with Client(server.url, timeout=20) as client:
+        calls = [call for name, call in blocking_calls(client).items() if "many" not in name]
+
+        def run():
+            for call in calls:
+                for _ in range(1000):
+                    call()
+
+        run()
+        before = sys.getallocatedblocks()
+        run()
+        assert sys.getallocatedblocks() - before < 100
+
+
+def print_figures():
+    """Print the figures of this Python, as `COUNTS` has them."""
+    for kind, start in (("memcached", start_memcached), ("redis", start_redis)):
+        server = start()
+        try:
+            costs = costs_of(server.url)
+        finally:
+            server.stop()
+        lines = [f'            "{name}": {tuple(each)},' for name, each in costs.items()]
+        sys.stdout.write("\n".join((f'        "{kind}": {{', *lines, "        },\n")))
+
+
+if __name__ == "__main__":
+    print_figures()
