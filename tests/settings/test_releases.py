@@ -29,7 +29,7 @@ def test_the_oldest_and_newer_releases_are_taken(monkeypatch: pytest.MonkeyPatch
     require("shardcache-web", "web", "1.3")
 
 
-def test_an_unknown_release_is_taken(monkeypatch: pytest.MonkeyPatch):
+def test_a_release_without_metadata_is_taken(monkeypatch: pytest.MonkeyPatch):
     """As in a frozen program."""
 
     def version(name: str) -> str:

@@ -73,7 +73,7 @@ def _play(run: Run) -> tuple[str, bool]:
     good = statuses == [0, 0]
     what = f"{' '.join(run.requirements)}: {Path(run.arguments[-1]).name}"
     seconds = time.monotonic() - began
-    return f"{'passed' if good else 'FAILED'}  {run.adapter:12}{what} ({seconds:.0f} s)", good
+    return f"{'passed' if good else 'FAILED'}  {run.adapter:14}{what} ({seconds:.0f} s)", good
 
 
 if __name__ == "__main__":
