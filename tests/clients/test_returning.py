@@ -25,7 +25,7 @@ from shardcache.operations.cluster import pending
 from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
 
-TIMEOUT = 0.1
+TIMEOUT = 0.25
 BACK = 12.0  # seconds until a node is asked again, on a busy machine
 
 
