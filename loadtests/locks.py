@@ -46,7 +46,7 @@ def timed(call: Callable[[], object], seconds: list[float]) -> object:
 
 def measure(providers: dict[str, Client]) -> None:
     """Print a line for each provider and call."""
-    acts = ("acquire", "release", "try a held one")
+    acts = ("acquire", "release", "both", "try a held one")
     seconds: dict[tuple[str, str], list[float]] = {
         (act, name): [] for act in acts for name in providers
     }
@@ -62,6 +62,9 @@ def measure(providers: dict[str, Client]) -> None:
             lock = client.lock(f"lock {number}", ttl=10)
             lease = timed(lock.acquire, seconds["acquire", name])
             timed(lease.release, seconds["release", name])  # type: ignore[attr-defined]  # a lease
+            seconds["both", name].append(
+                seconds["acquire", name][-1] + seconds["release", name][-1]
+            )
             timed(client.lock("held", ttl=10).try_acquire, seconds["try a held one", name])
     for (act, name), each in seconds.items():
         each.sort()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
-from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.handlers.threading import AsyncResult, SequentialThreadingHandler
 from kazoo.protocol.connection import _CONNECTION_DROP
 from kazoo.protocol.serialization import SASL, Auth, Connect
 from kazoo.protocol.states import KazooState, KeeperState
@@ -43,6 +43,17 @@ class _NoSecrets(logging.Filter):
 
 
 kazoo_log.addFilter(_NoSecrets())
+
+
+class _Result(AsyncResult):  # type: ignore[misc]  # kazoo has no types
+    """A result whose callbacks run in the thread that receives it.
+
+    kazoo has another thread for them. It would only wake the caller, and costs a third of a millisecond.
+    """
+
+    def _do_callbacks(self) -> None:
+        for callback in self._callbacks:
+            callback(self)
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
@@ -77,6 +88,9 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
             raise
         self.refusal = ""
         return secure
+
+    def async_result(self) -> _Result:
+        return _Result(self)
 
     def select(
         self,

@@ -44,6 +44,16 @@ def test_a_session_begins_with_the_first_lock(make, url):
     assert opened(url) not in ([], [session])
 
 
+def test_a_reply_takes_no_detour_by_another_thread(make, session_of, monkeypatch):
+    """The thread that receives it wakes the caller; a busy machine would be slow to start a third."""
+    client = make()
+    release(client, take(client, "report", SESSION))
+    replies = session_of()._connection.kazoo.handler.completion_queue
+    monkeypatch.setattr(replies, "put", lambda _: None)
+    assert session_of().stat("/").result(PATIENCE) is not None
+    assert release(client, take(client, "report", SESSION)) is True
+
+
 def test_a_closed_client_takes_no_lock(make, url):
     """At once, with an error; another client's session is not its own."""
     one, other = make(), make()
