@@ -1,4 +1,4 @@
-"""A process with a client of an ensemble: `process.py LOCKS [NODES [TIMEOUT]]`; obeys its stdin, line by line."""
+"""A process with a client of an ensemble: `process.py LOCKS [NODES]`; obeys its stdin, line by line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from shardcache import Client, LockLost, LockPolicy, LockTimeout, LockUnavailabl
 class Commands:
     """What the tests may ask of it."""
 
-    def __init__(self, locks: str, nodes: str = "memory://a", timeout: str = "2") -> None:
+    def __init__(self, locks: str, nodes: str = "memory://a") -> None:
         self.lost: list[float] = []
-        self.client = Client(nodes, locks=locks, timeout=float(timeout), observers=[self])
+        self.client = Client(nodes, locks=locks, timeout=2.0, observers=[self])
         self.lease: Any = None
 
     def lease_lost(self, _event: object) -> None:
