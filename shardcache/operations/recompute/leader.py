@@ -40,6 +40,7 @@ class Leader:
         "_io",
         "_last_resort",
         "_saw_stub",
+        "_stub_before",
         "_waits",
         "progress",
         "request",
@@ -57,6 +58,7 @@ class Leader:
         self._backoff = Backoff(request.io, request.policy.locking.backoff)
         self._waits = False
         self._saw_stub = False  # whether a stub has been seen in the value's place
+        self._stub_before = False  # whether there was one before this process asked for the lock
         self.progress = Progress(began, renews=renews)
         self.void: Claim | None = None
 
@@ -66,6 +68,7 @@ class Leader:
         if isinstance(reply, NodeError):
             return await self._recompute(NoClaim())
         began = self._io.now()
+        self._stub_before = isinstance(reply, tuple) and is_stub(reply)
         if self.void is not None:
             await self.void.release()
         try:
@@ -133,9 +136,17 @@ class Leader:
                 return await self._by_lease()
 
     async def _recompute_holding(self) -> Outcome:
+        """Recompute; take over from a process that has left its stub, and held the lock before.
+
+        A process that left its stub only while this one asked for the lock has begun without it.
+        """
         self.progress.read(self._io.now())
-        claim = await begin(self.request, takes_over=True)
-        return claim if isinstance(claim, Outcome) else await self._recompute(claim)
+        claim = await begin(self.request, takes_over=self._stub_before)
+        if isinstance(claim, Outcome):
+            return claim
+        if self._stub_before or claim.leads or claim.token is None:
+            return await self._recompute(claim)
+        return await self._by_lease()
 
     async def _by_lease(self) -> Outcome:
         """Recompute with a stub in place, or wait for the value of the stub's owner."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lock_service import LockService
 from operations.cached_harness import DELTA, RecomputeHarness
 from operations.harness import LONGEST_PAUSE, MEMCACHED, REDIS
 from shardcache.core.events import OperationFinished
+from shardcache.core.leases import LockPolicy
 
 
 @pytest.mark.parametrize(("lock", "calls"), [(False, 8), ("local", 8), ("shard", 1), (True, 1)])
@@ -74,6 +76,31 @@ def test_without_lock_service_and_node_each_process_recomputes():
     assert harness.call_all() == [0] * 8
     assert harness.source.calls == 8
     assert harness.now - began <= DELTA + 0.2
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_late_lock_takes_nothing_over_from_a_process_without_one(dies):
+    """That has begun while the other asked for the lock: its value is waited for, unless it dies."""
+    harness = RecomputeHarness(processes=3, lock=LockPolicy(ttl=4.0))
+    service = harness.use_lock_service()
+    hasty, late, _ = harness.processes
+    hasty.cluster.lock_provider = LockService(lambda: harness.now)
+    hasty.cluster.lock_provider.reachable = False
+
+    class Late(LockService):
+        async def attempt(self, lock, ttl, deadline):
+            await late.cluster.io.sleep(DELTA / 2)
+            return await service.attempt(lock, ttl, deadline + DELTA)
+
+    late.cluster.lock_provider = Late(lambda: harness.now)
+    first, second = harness.start_call(0), harness.start_call(1)
+    harness.advance(0.8 * DELTA)
+    hasty.dead = dies
+    tasks = [second, harness.start_call(2)] if dies else [first, second]
+    harness.advance(30.0, lambda: all(task.done for task in tasks))
+    assert [task.result for task in tasks] == [0, 0]
+    assert harness.source.calls == (2 if dies else 1)
+    assert harness.stored() == 0
 
 
 def test_a_lock_service_that_returns_costs_one_recompute_more():
