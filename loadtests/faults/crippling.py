@@ -228,10 +228,10 @@ def _without_last_address() -> None:
 def _without_drops() -> None:
     """Leave the old value when a node refuses the new one."""
 
-    async def keep(*_: Any) -> None:
-        pass
+    async def keep(whole: Any, _member: Any, _name: bytes, reply: Any, _deadline: float) -> bool:
+        return bool(whole.unwrap(reply, default=False))
 
-    single._drop_refused = keep
+    single.end_store = keep
 
 
 def _without_restraint() -> None:
