@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeError, NodeTimeoutError
-from shardcache.backends.redis import wire as redis_wire
+from shardcache.backends.redis import batches
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, dial, pool
 from shardcache.clients import asyncio as asyncio_client
@@ -27,6 +27,11 @@ from shardcache.operations.keys import single
 # What is replaced is of any type, hence `Any`.
 
 
+def _go_the_general_way() -> None:
+    """Send every call through `Cluster.ask`, its port and `execute`, which the straight way passes by."""
+    BlockingIO.straight = AsyncIO.straight = False
+
+
 def _without_ejection() -> None:
     health.Health.record_failure = lambda *_: False
 
@@ -37,6 +42,7 @@ def _without_return() -> None:
 
 def _without_excuses() -> None:
     """Blame the node for a late timer of our own, before reading what has arrived."""
+    _go_the_general_way()
     NodeTimeoutError.excused = property(lambda _: False, lambda *_: None)
     channel.Channel._grant_grace = lambda *_: False
     readable = channel.Channel.readable
@@ -67,6 +73,7 @@ def _without_flap_rule() -> None:
 
 def _without_refusal() -> None:
     """Send one call a second to each ejected node: the caller is the probe."""
+    _go_the_general_way()
     ask = cluster.Cluster.ask
     allowed: dict[Any, float] = {}
 
@@ -87,6 +94,7 @@ def _without_refusal() -> None:
 
 
 def _without_deadlines() -> None:
+    _go_the_general_way()
     deadline, ask = cluster.Cluster.deadline, cluster.Cluster.ask
 
     async def ask_patiently(
@@ -126,7 +134,7 @@ def _without_boundaries() -> None:
     """Reuse a connection whose reply is late."""
 
     def keep(self: blocking.SocketBackend, connection: pool.Connection, _deadline: float) -> Any:
-        self.pool._idle.append(connection)
+        self.pool.idle.append(connection)
         return connection.wire.partial_reply()
 
     blocking.SocketBackend.close_late = keep
@@ -209,7 +217,7 @@ def _without_clock() -> None:
 
 def _without_pieces() -> None:
     """Read all keys of a node by one command."""
-    redis_wire.MGET_KEYS, redis_wire.MGET_BYTES = 1_000_000, 1 << 40
+    batches.MGET_KEYS, batches.MGET_BYTES = 1_000_000, 1 << 40
 
 
 def _without_last_address() -> None:
@@ -220,14 +228,15 @@ def _without_last_address() -> None:
 def _without_drops() -> None:
     """Leave the old value when a node refuses the new one."""
 
-    async def keep(*_: Any) -> None:
-        pass
+    async def keep(whole: Any, _member: Any, _name: bytes, reply: Any, _deadline: float) -> bool:
+        return bool(whole.unwrap(reply, default=False))
 
-    single._drop_refused = keep
+    single.end_store = keep
 
 
 def _without_restraint() -> None:
     """Try a failed call again until its time is over."""
+    _go_the_general_way()
     BlockingIO.call = _insisting(BlockingIO.call)
     AsyncIO.call = _insisting(AsyncIO.call)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from random import Random
 
 import pytest
 
+from faults import crippling
 from faults.calls import Book
 from faults.chaos import Chaos
 from faults.crippling import RULES
@@ -223,6 +225,23 @@ class TestGuards:
         """But for the one whose effect is rare."""
         guarded = {guard.rule for row in ROWS for guard in row.guards}
         assert guarded == set(RULES) - {"quarantine"}
+
+    def test_what_is_switched_off_is_there(self):
+        """A name that has moved would be set where no call looks, and the row would hold."""
+        tree = ast.parse(Path(crippling.__file__).read_text(encoding="utf-8"))
+        replaced = {
+            ast.unparse(target)
+            for each in ast.walk(tree)
+            if isinstance(each, ast.Assign)
+            for whole in each.targets
+            for target in (whole.elts if isinstance(whole, ast.Tuple) else [whole])
+            if isinstance(target, ast.Attribute)
+        }
+        names = {name for name in replaced if name.partition(".")[0] in vars(crippling)}
+        assert len(names) > 30
+        for name in names:
+            owner, _, attribute = name.rpartition(".")
+            assert hasattr(eval(owner, vars(crippling)), attribute), name
 
     def test_the_page_names_the_rows_of_each_rule(self):
         """And has a line for each rule."""
