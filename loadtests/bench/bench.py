@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bench.peers import Attendance
-from bench.rounds import FEWEST, FULL, Figure, Plan, Subject, run_interleaved
+from bench.rounds import FULL, Figure, Plan, Subject, run_interleaved
 
 MINUTES: Final = 10.0
 RESERVE: Final = 180.0  # seconds that a run at its limit has left for its last cases
@@ -31,7 +31,7 @@ class Bench:
 
     @property
     def late(self) -> bool:
-        """Return whether only the fewest rounds fit into the time that is left."""
+        """Return whether there is only time for a quarter of the rounds."""
         return self.elapsed > self.seconds - RESERVE
 
     def interleave(
@@ -40,5 +40,5 @@ class Bench:
         """Measure subjects in turn; see `run_interleaved`."""
         plan = self.plan
         if self.late:
-            plan = replace(plan, rounds=min(FEWEST, plan.rounds))
+            plan = replace(plan, seconds=plan.seconds / 4)
         return run_interleaved(subjects, plan, calls=calls, step=step)

@@ -28,7 +28,7 @@ def measure(bench: Bench) -> Iterator[tuple[str, Figures]]:
         try:
             for crowd in CROWDS:
                 size = bench.plan.scaled(crowd, crowd // 50)
-                rounds = min(FEWEST, bench.plan.rounds)
+                rounds = bench.plan.scaled(FEWEST if crowd == CROWDS[0] else 2, 1)
                 cpu = [
                     loop.run_until_complete(cost_of_joining(client, size)) for _ in range(rounds)
                 ]

@@ -33,12 +33,15 @@ Figures = Mapping[str, Figure]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long to measure: rounds at most, and the seconds of a case and of one round of a subject."""
+    """How long to measure: rounds at most, and the seconds of a case and of one round of a subject.
 
-    rounds: int = 15
+    Many short rounds: one that nothing else on the machine interrupts is soon among them.
+    """
+
+    rounds: int = 120
     calls: int = 1500  # of a round, at most; as many keys has each client
     seconds: float = 3.0
-    slice: float = 0.04
+    slice: float = 0.01
     quick: bool = False
 
     def scaled(self, number: int, quick: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol
 
 from shardcache.core.commands import Command, Reply
 
@@ -66,7 +66,6 @@ class Wire(Protocol):
         """Return what has arrived for the oldest command, with a `NodeTimeoutError` in each gap."""
 
 
-@runtime_checkable
 class StraightWire(Wire, Protocol):
     """A wire with a shorter way for the most frequent exchange: a `Get` alone on its connection.
 

@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, cast
 
 from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.transport.dial import Expired, Wait
@@ -86,9 +86,10 @@ class Connection:
             sock.settimeout(None)
         # The straight way of a `Get`, for plain sockets and wires that have one.
         self.start_get: Callable[[bytes], bytes | None] = _start_nothing
-        if self.plain and isinstance(wire, StraightWire):
-            self.start_get, self.end_get = wire.start_get, wire.end_get
-            self.expect_get = wire.expect_get
+        if self.plain and hasattr(wire, "start_get"):
+            straight = cast("StraightWire", wire)
+            self.start_get, self.end_get = straight.start_get, straight.end_get
+            self.expect_get = straight.expect_get
 
     def arm(self, seconds: float) -> None:
         """Set the timeout of `send` and `recv`; raise `TimeoutError` unless `seconds` is above zero."""
