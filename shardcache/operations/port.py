@@ -138,7 +138,7 @@ class IO(Protocol[BackendT_contra]):
 
     @property
     def straight(self) -> bool:
-        """Whether a blocking backend may be called past this port, which does no more than that."""
+        """Whether a backend may be called past this port, which does no more than that."""
 
     @property
     def single_flight(self) -> SingleFlight:

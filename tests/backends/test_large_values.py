@@ -14,7 +14,7 @@ from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
 from shardcache.backends.transport.sockets import LARGE
-from shardcache.core.commands import Get, GetMany, Gets, Set, SetMany
+from shardcache.core.commands import Get, GetMany, Gets, Incr, Set, SetMany
 from shardcache.core.values.flags import INTEGER_FLAGS, TEXT_FLAGS, UNMARKED_FLAGS
 from shardcache.errors import NodeProtocolError
 
@@ -122,3 +122,27 @@ def test_a_megabyte_is_copied_once_in_and_not_at_all_out(request, kind):
             finally:
                 tracemalloc.stop()
             assert peak < (copies + 0.3) * len(data)
+
+
+def test_a_hit_in_place_of_a_large_values_line_end_is_refused():
+    """Whatever its token is: bytes that belong to no reply close the connection."""
+    wire = MemcachedWire(max_value=200_000)
+    (request,) = wire.encode(Get(b"k"))
+    (token,) = re.findall(rb"O\d+", request)
+    assert wire.feed(b"VA 100000 f0 %b\r\n%b" % (token, b"x" * 50_000)) == []
+    assert wire.feed(b"x" * 50_000) == []
+    with pytest.raises(NodeProtocolError):
+        wire.feed(b"VA 1 f0 %b\r\na\r\n" % token)
+
+
+def test_digits_that_are_none_are_no_number():
+    """A reply to a count that fits but for its digits is refused, in one piece or in two."""
+    for cut in (None, 8):
+        wire = MemcachedWire()
+        (request,) = wire.encode(Incr(b"k", 1))
+        (token,) = re.findall(rb"O\d+", request)
+        reply = b"VA 3 %b\r\nabc\r\n" % token
+        if cut is not None:
+            assert wire.feed(reply[:cut]) == []
+        with pytest.raises(NodeProtocolError):
+            wire.feed(reply if cut is None else reply[cut:])

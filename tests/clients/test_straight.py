@@ -207,8 +207,6 @@ def test_a_connection_that_rested_is_looked_at(make, kind):
 def test_a_refused_overwrite_drops_the_old_value(make):
     """Redis keeps it: both ways delete it."""
     for client, _ in make("redis", on_error="raise"):
-        server = client._cluster
-        assert server.route("k")
         with pytest.raises(NodeRefusedError):
             client.set("k", b"x" * 2_000)
         assert client.get("k") is None
@@ -232,7 +230,7 @@ class Operations(Observer):
         """Ignore an operation."""
 
 
-def test_a_client_whose_calls_others_hear_of_takes_the_general_way(make_memcached):
+def test_what_others_hear_of_takes_the_general_way(make_memcached):
     """An observer of operations, a shadow, a generation in the keys, a change of nodes: none is passed by."""
     server, other = make_memcached(), make_memcached()
     counting = Counting()
@@ -241,6 +239,10 @@ def test_a_client_whose_calls_others_hear_of_takes_the_general_way(make_memcache
         client.get("k")
         assert counting.calls == 2
         assert client._cluster.straight  # as for all others
+        client.get_or_set("cached", lambda: 1, ttl=60)
+        before = counting.calls
+        client.get_or_set("cached", lambda: 1, ttl=60)
+        assert counting.calls == before + 1
     with Client(server.url, observers=[Operations()]) as client:
         assert not client._cluster.straight
     with (
@@ -254,6 +256,22 @@ def test_a_client_whose_calls_others_hear_of_takes_the_general_way(make_memcache
             assert not client._cluster.straight
             assert client.set("k", 1)
             assert client.get("k") == 1
+        moving.remove_node(moving.node_for("k").name)
+        assert moving._cluster.straight
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_cached_values_are_read_by_one_command_a_node(request, kind):
+    """Not by one for each key."""
+    (server, *_) = request.getfixturevalue(f"{kind}_servers")
+    counting = Counting()
+    keys = [f"many:{number}" for number in range(50)]
+    with Client(server.url, observers=[counting], timeout=20) as client:
+        for _ in range(2):
+            counting.calls = 0
+            found = client.get_or_set_many(keys, lambda missing: dict.fromkeys(missing, 1), ttl=60)
+            assert found == dict.fromkeys(keys, 1)
+        assert counting.calls == 1
 
 
 def test_an_ejected_node_is_not_asked(make_memcached):

@@ -334,7 +334,8 @@ class CounterReply(SingleReply):
         head, _, rest = data.partition(CRLF)
         if not rest.endswith(CRLF) or head != b"VA %d %b" % (len(rest) - 2, self.token):
             return UNUSUAL
-        return self._count(parse_number(rest.strip()))
+        count = parse_number(rest.strip())
+        return UNUSUAL if count is None else self._count(count)
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the number, or `None` if the key is missing."""

@@ -194,7 +194,7 @@ class MemcachedWire:
         return b"mg %b v f%b" % (key, tail)
 
     def end_get(self, data: bytes) -> Reply:
-        """Return the payload, or `None` for a miss, else `UNUSUAL`; long data may be too large."""
+        """Return the payload, or `None` for a miss, else `UNUSUAL`, as for a value that may be too large."""
         return read_get(data, self._tail) if len(data) <= self._max_value else UNUSUAL
 
     def expect_get(self) -> None:
@@ -217,7 +217,7 @@ class MemcachedWire:
             self._parts = []
         pending = self._pending
         # The usual case on a blocking connection; longer data may contain a value that is too large.
-        if len(pending) == 1 and len(data) <= self._max_value:
+        if len(pending) == 1 and len(data) <= self._max_value and self._ended is None:
             reply = pending[0].read_whole(data)
             if reply is not UNUSUAL:
                 pending.popleft()
@@ -277,7 +277,7 @@ class MemcachedWire:
         Of many tasks, most replies are such. One match for each takes half the time of `take`.
         """
         pending, position = self._pending, 0
-        while pending and type(first := pending[0]) is GetReply:
+        while self._ended is None and pending and type(first := pending[0]) is GetReply:
             hit = match_hit(text, position)
             if hit is None:
                 break

@@ -159,10 +159,8 @@ class LinesReply:
         return self._fill(error)
 
     def partial_reply(self, node: str) -> Reply:
-        """Return what has arrived, with a timeout in each gap."""
-        for place in self._places:
-            self._replies[place] = late_error(node)
-        return self._replies
+        """Return what has arrived, with a timeout in each gap; the rest may still arrive."""
+        return [late_error(node) if known is None else known for known in self._replies]
 
     def _fill(self, reply: object) -> Reply | More:
         self._replies[next(self._places)] = reply

@@ -80,7 +80,13 @@ class SocketBackend:
             raise reply
         return reply
 
-    def get(self, key: bytes, began: float, seconds: float) -> Reply:  # noqa: C901 - see below
+    def __init_subclass__(cls) -> None:
+        """Leave the straight way out of a subclass that has its own `execute`."""
+        super().__init_subclass__()
+        if "execute" in vars(cls) and "get_straight" not in vars(cls):
+            cls.get_straight = None  # type: ignore[assignment]  # as a backend without one
+
+    def get_straight(self, key: bytes, began: float, seconds: float) -> Reply:  # noqa: C901 - see below
         """Do what `execute` does for a `Get` that began a moment ago and may take `seconds`.
 
         This is the usual case in one function: an idle connection that was in use lately, a key that

@@ -63,7 +63,8 @@ class Member:
     `answered` counts calls that got a valid reply, `refused` calls that were not sent because the node
     is ejected, `detoured` calls about its keys that another node got meanwhile. `health` is shared by
     all clients of this process that reach the node in the same way. `successor` is the member that
-    reaches the same server under other options, once the client has one. `leftovers` are tokens of
+    reaches the same server under other options, once the client has one. `get_straight` is the
+    shortest way to read a key, if the backend has one (`SocketBackend`). `leftovers` are tokens of
     locks that the node may still keep without a holder. `reminded` has the start of the ejection, the
     time of the last log line about it, and the number of calls that it was spared by then.
 
@@ -78,7 +79,7 @@ class Member:
         "detoured",
         "ejections",
         "errors",
-        "get",
+        "get_straight",
         "health",
         "hits",
         "leftovers",
@@ -99,7 +100,9 @@ class Member:
         self.backend = backend
         self.supports: frozenset[type] = getattr(backend, "supports", EVERYTHING)
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
-        self.get: Callable[[bytes, float, float], Reply] | None = getattr(backend, "get", None)
+        self.get_straight: Callable[[bytes, float, float], Reply] | None = getattr(
+            backend, "get_straight", None
+        )
         self.health = SharedHealth()
         self.successor: Member | None = None
         self.leftovers: dict[tuple[bytes, Payload], Leftover] = {}  # by key and token

@@ -87,6 +87,7 @@ class MovingCluster(Cluster):
         settled: Cluster = copy(self)
         settled.__class__ = self.plain
         settled.moving = None
+        settled.use_io(self.io)
         return settled.with_nodes(topology, members)
 
     def holders(self, name: bytes, member: Member) -> Sequence[Member]:

@@ -367,6 +367,7 @@ class _Cluster:
     """The stand-in for a cluster: what asks nodes suspends, and all else is the cluster's own."""
 
     observes_operations = False  # the operations are one to an observer
+    straight = False  # the reads of many keys of a node are one
 
     def __init__(self, cluster: Cluster, io: _IO) -> None:
         self._cluster = cluster

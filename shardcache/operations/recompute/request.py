@@ -21,6 +21,7 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import tags
+from shardcache.operations.keys import straight
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.exceptions import describe, equal, restore
 from shardcache.operations.recompute.outcomes import (
@@ -142,25 +143,15 @@ class Request:
         if first is None and self.tags:
             first = self.parse_replies(await self.cluster.ask_many(self.reads()))
         if first is None:
-            self.began = began = self.io.now()
+            self.began = self.io.now()
             cluster, member, name = self.cluster, self.member, self.name
-            read = member.get if cluster.straight else None
+            get_straight = member.get_straight if cluster.straight else None
             reply: Reply
-            if read is None or member.health.ejected:
+            if get_straight is None or member.health.ejected:
                 command = Get(name)
                 reply = await self.io.coalesce(name, lambda: cluster.ask(member, command))
-            else:  # as `straight.get` does: two coroutines less
-                try:
-                    reply = read(name, began, cluster.timeout)
-                except NodeError as error:
-                    reply = error
-                seconds = self.io.now() - began
-                if member.health.watched or isinstance(reply, NodeError):
-                    until = began + cluster.timeout
-                    reply = await cluster.conclude(member, Get(name), began, seconds, until, reply)
-                else:
-                    member.answered += 1
-                    member.seconds += seconds
+            else:  # two coroutines less
+                reply = straight.read(cluster, member, name, get_straight)
             first = self.open(reply) if self.payloads.signs else reply, ()
         if self.result_tags is None:
             return first
