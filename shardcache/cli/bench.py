@@ -32,7 +32,7 @@ NUMBERS: Final = ("value", "calls/s", "p50", "p99", "CPU", "over raw")
 _keys_of_database = re.compile(r"keys=([0-9]{1,20})\b").match
 
 
-class Size(click.ParamType[int]):
+class Size(click.ParamType):  # type: ignore[type-arg]  # it takes no argument before click 8.3
     """A number of bytes with a unit: `500`, `100B`, `10KiB`, `1MB`."""
 
     name = "size"
