@@ -28,7 +28,7 @@ class Waiting:
         self._leader = None
         self.tasks = []
 
-        @client.cached(ttl=300, namespace="waiting")
+        @client.cached(ttl=300, wait=60, namespace="waiting")  # none is late on a busy machine
         async def load(number):
             await self._open.wait()
             return {"number": number}
