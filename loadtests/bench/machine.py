@@ -42,7 +42,7 @@ def pin(cores: set[int] | None = None) -> None:
 
 @contextmanager
 def unpinned() -> Iterator[None]:
-    """Let this process, and what it starts, use every core until the block ends."""
+    """Use every core in this process, and in what it starts, until the block ends."""
     before = os.sched_getaffinity(0)
     pin(ALL_CORES)
     try:

@@ -209,7 +209,7 @@ class _Side:
 
 
 def _take_turns(sides: Sequence[_Side], seconds: float, workers: ThreadPoolExecutor | None) -> None:
-    """Let the sides call in turn, so that a busy moment of the machine or a node hits both."""
+    """Call the sides in turn, so that a busy moment of the machine or a node hits both."""
     end = time.monotonic() + seconds
     for side in sides:  # connects, and is not the first alone to do so
         side.call(time.monotonic(), workers)

@@ -62,7 +62,7 @@ def lines(caplog):
 
 @contextmanager
 def following(mode, *args, **options):
-    """Give a client that has looked at its file once; close it."""
+    """Yield a client that has looked at its file once; close it."""
     client = make_client(mode, "memory://a,b")
     own(client).follow_config(*args, **{"every": OFTEN, **options})
     client.get("k")

@@ -53,7 +53,7 @@ class Waiting:
             await asyncio.sleep(0)
 
     async def end(self):
-        """Let the function return; give what the callers got."""
+        """End the function; return what the callers got."""
         self._open.set()
         return await asyncio.gather(self._leader, *self.tasks)
 

@@ -155,7 +155,7 @@ class SharedCalls(Calls):
         self._numbers = {}
         self._files = {}
         self._due = 0.0
-        self._writing = threading.Lock()  # in a child, whoever held it is gone
+        self._writing = threading.Lock()  # in a child, the thread that held it is gone
 
 
 class _Value(Protocol):
