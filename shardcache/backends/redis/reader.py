@@ -104,6 +104,7 @@ class ReplyReader:
     @property
     def at_rest(self) -> bool:
         """Return whether nothing more belongs to what has arrived: no byte is left, none to be skipped."""
+        # The text of `empty`, to save the call: it is asked for every reply.
         read = self._place == len(self._data) and not (self._arrived or self._left or self.ready)
         return read and not self._skipped
 

@@ -59,7 +59,7 @@ class SocketBackend:
         connection = self.pool.get_idle()
         if connection is None:
             return self._drive(SocketExchange(self, deadline, self.exchange(command, deadline)))
-        try:
+        try:  # the text of `encode` and `_is_small`, to save the calls
             chunks = connection.wire.encode(command)
         except BaseException:
             self.pool.put(connection)
