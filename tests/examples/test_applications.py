@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 CROWD = 50
 COLD = 4  # reports that nobody has asked for yet
+PATIENCE = 20  # seconds for a call: a worker that stands still for less recomputes nothing
 GUNICORN = ("gunicorn", "--workers=2", "--bind=127.0.0.1:{port}")
 COMMANDS = {
     "sync": (*GUNICORN, "--worker-class=sync"),
@@ -91,7 +92,7 @@ def worker_at(port: int) -> int | None:
 
 @contextmanager
 def serving(example: Example, kind: str, url: str, log: Path) -> Iterator[str]:
-    """Serve an example over the nodes of `url`; yield its address."""
+    """Serve an example over the nodes of `url`; yield its address. Print its log at the end."""
     environment = {
         **os.environ,
         "SECRET_KEY": "only for this test, and long enough",
@@ -99,8 +100,11 @@ def serving(example: Example, kind: str, url: str, log: Path) -> Iterator[str]:
         "PYTHONPATH": os.pathsep.join((str(EXAMPLES / example.folder), *filter(None, sys.path))),
     }
     server = WebServer(kind, command_of(example, kind), worker_at, environment, log)
-    with server.running() as (address, _):
-        yield address
+    try:
+        with server.running() as (address, _):
+            yield address
+    finally:
+        print(log.read_text(errors="replace"))
 
 
 def read_at_once(address: str, path: str) -> list[dict[str, object]]:
@@ -128,7 +132,8 @@ def read_at_once(address: str, path: str) -> list[dict[str, object]]:
 def test_it_serves_through_a_crowd_and_a_dead_node(example, kind, servers, request, tmp_path):
     """One recompute for a crowd, a page kept for all, sessions, and no request without its answer."""
     nodes = [request.getfixturevalue(f"make_{servers}")() for _ in range(3)]
-    url = f"{servers}://" + ",".join(f"{node.host}:{node.port}" for node in nodes)
+    addresses = ",".join(f"{node.host}:{node.port}" for node in nodes)
+    url = f"{servers}://{addresses}?timeout={PATIENCE}"
     with serving(example, kind, url, tmp_path / "log") as address:
         for number in range(COLD):
             crowd = read_at_once(address, f"/reports/{number}")
