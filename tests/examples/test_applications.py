@@ -104,7 +104,7 @@ def serving(example: Example, kind: str, url: str, log: Path) -> Iterator[str]:
         with server.running() as (address, _):
             yield address
     finally:
-        print(log.read_text(errors="replace"))
+        sys.stdout.write(log.read_text(errors="replace"))  # shown where a test fails
 
 
 def read_at_once(address: str, path: str) -> list[dict[str, object]]:

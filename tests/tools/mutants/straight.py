@@ -1,0 +1,87 @@
+"""Faults of the straight way of the usual call: what it must do as the general way does."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+STRAIGHT = "operations/keys/straight.py"
+SOCKETS = "backends/transport/blocking.py"
+STRAIGHT_TESTS = ("operations/keys/test_straight.py",)
+OBSERVER_TESTS = ("clients/test_straight.py::test_what_an_observer_hears_is_equal",)
+RESTED_TESTS = ("clients/test_straight.py::test_a_connection_that_rested_is_looked_at",)
+TOKEN_TESTS = ("clients/test_straight.py::test_a_reply_with_another_token_is_never_read",)
+REPLY_TESTS = ("clients/test_straight.py::test_replies_are_equal",)
+
+MUTANTS = [
+    Mutant(
+        "a get asks an ejected node",
+        STRAIGHT,
+        "if member.get_straight is None or member.health.ejected:",
+        "if member.get_straight is None:",
+        STRAIGHT_TESTS,
+    ),
+    Mutant(
+        "a write asks an ejected node",
+        STRAIGHT,
+        "    if health.ejected:\n        return run(",
+        "    if not health:\n        return run(",
+        STRAIGHT_TESTS,
+    ),
+    Mutant(
+        "an awaited get asks an ejected node",
+        STRAIGHT,
+        "    if health.ejected:\n        return await",
+        "    if not health:\n        return await",
+        STRAIGHT_TESTS,
+    ),
+    Mutant(
+        "the answer of a watched node is not looked at",
+        STRAIGHT,
+        "    if member.health.watched or isinstance(reply, NodeError):",
+        "    if isinstance(reply, NodeError):",
+        STRAIGHT_TESTS,
+    ),
+    Mutant(
+        "a refused store leaves the old value",
+        STRAIGHT,
+        "    return run(lambda: single.end_store(cluster, member, name, reply, until))",
+        "    return bool(cluster.unwrap(reply, default=False))",
+        STRAIGHT_TESTS,
+    ),
+    Mutant(
+        "a set with a ttl of zero stores",
+        STRAIGHT,
+        "    if seconds == 0:\n",
+        "    if seconds == -1:\n",
+        STRAIGHT_TESTS,
+    ),
+    Mutant(
+        "an observer hears of no get",
+        STRAIGHT,
+        "    if cluster.observed:\n        cluster.record(member, Get(name)",
+        "    if not cluster:\n        cluster.record(member, Get(name)",
+        OBSERVER_TESTS,
+    ),
+    Mutant(
+        "a rested connection is not looked at",
+        SOCKETS,
+        "request is None or (began - connection.since >= RESTED and connection.stale)",
+        "request is None",
+        RESTED_TESTS,
+    ),
+    Mutant(
+        "a reply with another token is read",
+        "backends/memcached/replies.py",
+        "    head, end, rest = data.partition(tail)\n    try:\n",
+        '    head, end, rest = data.partition(b"\\r\\n")\n'
+        '    head = head.rpartition(b" O")[0]\n    try:\n',
+        TOKEN_TESTS,
+    ),
+    Mutant(
+        "a reply that is too large is read",
+        "backends/redis/wire.py",
+        ' or not rest.endswith(b"\\r\\n") or size > self._max_value:',
+        ' or not rest.endswith(b"\\r\\n"):',
+        REPLY_TESTS,
+    ),
+]
