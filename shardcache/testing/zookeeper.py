@@ -14,6 +14,7 @@ With `tls` its clients speak TLS. With `users`, passwords by name, they may log 
 from __future__ import annotations
 
 import re
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -48,6 +49,14 @@ TICK: Final = 0.5  # seconds; the smallest session timeout is two ticks
 # Seconds between two looks for containers that are empty; a minute where nothing is said.
 CONTAINER_CHECK: Final = 0.5
 
+# The requests of ZooKeeper's own protocol that open a new session, and end it.
+_OPEN: Final = struct.pack(">iiqiqi16s?", 45, 0, 0, 10_000, 0, 16, bytes(16), False)  # noqa: FBT003
+_END: Final = struct.pack(">iii", 8, 1, -11)
+_OPENED: Final = struct.Struct(
+    ">iii"
+)  # the size of the reply, a version, and the session's timeout
+SESSION_SECONDS: Final = 2.0  # that a server may take to open one
+
 _mode = re.compile(rb"Mode: (\w+)").search
 
 
@@ -72,7 +81,10 @@ class Ensemble:
         return [server for server in self.servers if mode(server) == "follower"]
 
     def await_leader(self, *, all_serve: bool = False) -> Sequence[Server]:
-        """Return the servers that serve, the leader first; wait until it leads a majority, or all."""
+        """Return the servers that serve, the leader first; wait until it leads a majority, or all.
+
+        Each of them has opened a session, which a server cannot that has only just found its leader.
+        """
         wanted = len(self.servers) if all_serve else len(self.servers) // 2 + 1
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -80,7 +92,9 @@ class Ensemble:
             leaders = [server for server, each in modes.items() if each in {"leader", "standalone"}]
             followers = [server for server, each in modes.items() if each == "follower"]
             if len(leaders) == 1 and 1 + len(followers) >= wanted:
-                return leaders + followers
+                serving = leaders + followers
+                if all(map(opens_session, serving)):
+                    return serving
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"no leader of {wanted} servers in {START_SECONDS:.0f} s: {modes}"
@@ -137,6 +151,18 @@ def mode(server: Server) -> str:
         return ""
     found = _mode(reply)
     return found.group(1).decode() if found else ""
+
+
+def opens_session(server: Server) -> bool:
+    """Return whether the server opens a session, which takes a majority; it is ended at once."""
+    try:
+        with server.listener.connect(timeout=SESSION_SECONDS) as connection:
+            connection.sendall(_OPEN)
+            reply = connection.recv(16_384)
+            connection.sendall(_END)
+    except OSError:
+        return False
+    return len(reply) >= _OPENED.size and _OPENED.unpack_from(reply)[2] > 0
 
 
 def _start(

@@ -17,6 +17,7 @@ from shardcache.testing.driving import make_client
 from shardcache.testing.locks import extend, held, release, take, try_take
 from shardcache.testing.servers import LOOPBACK, free_port
 from shardcache.testing.waiting import eventually
+from shardcache.testing.zookeeper import opens_session
 
 PATIENCE = 20.0  # seconds in which what must come to pass has come to pass
 SESSION = 3.0  # seconds, as in the fixture `url`
@@ -51,6 +52,17 @@ def test_a_lock_survives_a_server(make, ensemble, fault, role):
     # A client of the silent server may have been too late to keep its lock. Then it knows.
     assert lease.valid or lease.lost
     ensemble.heal()
+
+
+def test_servers_that_serve_open_sessions(ensemble):
+    """Two that were killed take along the third's sessions; once all are healed, each opens one."""
+    first, *others = ensemble.servers
+    assert opens_session(first)
+    for server in others:
+        server.kill()
+    assert not opens_session(first)
+    ensemble.heal()
+    assert all(map(opens_session, ensemble.servers))
 
 
 def test_without_a_majority_locks_are_unavailable(make, ensemble):
