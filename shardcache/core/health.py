@@ -45,9 +45,7 @@ class Circuit(Enum):
     CLOSED = "closed"  # the node is asked
     OPEN = "open"  # the node is ejected, and not asked
     PROBING = "probing"  # the node is ejected, and a probe is on its way
-    QUARANTINE = (
-        "quarantine"  # the node has answered, and is not asked before its old values are gone
-    )
+    QUARANTINE = "quarantine"  # the node has answered; it is asked once its old values are gone
 
 
 class EjectionPolicy(NamedTuple):
@@ -231,7 +229,7 @@ class Health:
 
     @property
     def soft(self) -> bool:
-        """Return whether it was ejected for timeouts or nonsense, which this process may have caused."""
+        """Return whether timeouts or nonsense ejected it, which may be this process's fault."""
         return self.error is not None and failure_kind(self.error) in _SOFT
 
     def _next_delay(self, chance: float) -> float:

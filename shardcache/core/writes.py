@@ -47,8 +47,8 @@ from shardcache.errors import (
     PoolTimeoutError,
 )
 
-# The commands of which a key may have an old value. Not here: what changes nothing but a stub or a
-# lock. They stand for no value, and end by themselves.
+# The commands whose failure may leave an old value. Those that change only a stub or a lock are not
+# here: stubs and locks hold no value, and end by themselves.
 WRITES: Final[frozenset[type]] = frozenset(
     {
         Set,
@@ -74,11 +74,10 @@ _KEPT: Final = (LOCKS, VALUE_LOCKS, GENERATIONS, CLEARED, MARKS, REFRESHING, PRO
 
 
 class Repair(IntEnum):
-    """When a key is deleted after a write of it has failed. In any case when its node was ejected."""
+    """When a key is deleted after a write of it has failed; always if its node was ejected."""
 
-    AT_RETURN = (
-        0  # otherwise never: it has the value that it had before, and nothing lands on a newer one
-    )
+    # At no other time: the key has the value that it had, and the write cannot replace a newer one.
+    AT_RETURN = 0
     IF_WRITTEN = 1  # also if a newer write is confirmed, because the older one may land after it
     ALWAYS = 2  # also if the node answers again without having been ejected
 
@@ -128,7 +127,7 @@ def keys_to_write(command: Command) -> list[bytes]:
 
 
 def _adds(command: Command) -> bool:
-    """Return whether a command is an `add`: it replaces nothing, so nothing is old if it did not come."""
+    """Return whether a command is an `add`, which replaces no value, and so leaves no old one."""
     return isinstance(command, Set) and command.when is When.ABSENT
 
 

@@ -162,7 +162,7 @@ class IO(Protocol[BackendT_contra]):
         deadline: float,
         enough: Enough | None = None,
     ) -> Awaitable[list[tuple[Reply, float]]]:
-        """Ask many nodes at once; return each reply, or its `NodeError`, and the time of its arrival.
+        """Ask many nodes at once; return each reply or `NodeError`, and when it came by `now()`.
 
         Once `enough` holds for the replies so far, wait only a moment longer. Missing replies are
         `UNANSWERED`, in the result and in what `enough` gets.

@@ -12,7 +12,7 @@ MOST: Final = 10_000  # keys of one node
 
 
 class _Entry(NamedTuple):
-    """A write of a key failed: last at this time, by the prober's clock."""
+    """When a write of a key last failed, by the prober's clock, and how that is repaired."""
 
     since: float
     repair: Repair
@@ -28,8 +28,8 @@ class Noted(NamedTuple):
 class PendingDeletes:
     """The keys of one node whose writes failed, by their names on the node.
 
-    There are `MOST` of them; `lost` counts the failed writes of further keys. True while there are
-    any.
+    At most `MOST` of them are kept; `lost` counts the failed writes of further keys. It is true
+    while it has keys.
 
     It is read and changed without a lock, which an interrupt could leave locked: each step is one
     atomic operation of a dict. A key that is noted while it is forgotten may be deleted once more.
@@ -64,7 +64,7 @@ class PendingDeletes:
         return Noted(failed, overflowed)
 
     def add(self, others: PendingDeletes) -> None:
-        """Note the keys of others as well, which are those of the same node."""
+        """Add the keys of another record of the same node."""
         for key, entry in others._entries.copy().items():
             known = self._entries.get(key)
             if known is not None:
@@ -77,7 +77,7 @@ class PendingDeletes:
         self.lost += others.lost
 
     def keys_until(self, moment: float) -> list[bytes]:
-        """Return the keys whose write failed by then, and not again since."""
+        """Return the keys whose last failed write was at `moment` or before."""
         # Not the dict's items: building pairs may collect garbage, and so change the dict.
         entries = ((key, self._entries.get(key)) for key in list(self._entries))
         return [key for key, entry in entries if entry is not None and entry.since <= moment]
@@ -96,7 +96,10 @@ class PendingDeletes:
             self._forget(key, moment, Repair.ALWAYS)
 
     def _forget(self, key: bytes, moment: float, most: Repair) -> bool:
-        """Forget a key unless more is to be done for it; return whether it was forgotten."""
+        """Forget a key whose last failed write was by `moment` and needs no repair beyond `most`.
+
+        Return whether it was forgotten.
+        """
         entry = self._entries.pop(key, None)
         if entry is None or (entry.since <= moment and entry.repair <= most):
             return True

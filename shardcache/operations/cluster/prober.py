@@ -23,9 +23,9 @@ that puts a node into the list of ejected nodes (`setdefault`) ejects it, and th
 it out (`pop`) restores it. Both are atomic, so each change happens once, and each client reports it
 once. A call that was sent before a soft ejection may still be answered: that restores the node. A
 failure of a call that began before the return of the node is ignored. Two watches may overlap for
-one round: a node is pinged twice, or its keys are deleted twice. A write that is refused in the
-moment in which its node is restored is made up for at once: a read may find its old value for the
-length of one call. An interrupt may leave a node in the list that is not ejected:
+one round: a node is pinged twice, or its keys are deleted twice. If a write is refused in the
+moment in which its node is restored, its key is deleted at once: a read may find the old value for
+the length of one call. An interrupt may leave a node in the list that is not ejected:
 its claim is void after a second, and another thread may take it over.
 """
 
@@ -51,11 +51,12 @@ ABANDONED: Final = 1.0  # seconds after which a claim to a node that is not ejec
 
 
 class ProberLog(NamedTuple):
-    """Where the ejections are logged, and what follows them.
+    """The functions that log what happens to ejected nodes.
 
-    The returns: with the seconds that the node was out, and how many keys were deleted on it because
-    writes of them had failed. That there are more such keys than can be kept. That a node refused to
-    delete some.
+    `ejected` gets the node's error. `restored` gets the node's name, the seconds that it was out,
+    and how many keys were deleted on it because writes of them had failed. `overflowed` gets its
+    name and how many keys are remembered, when writes of more than those have failed. `refused`
+    gets its name, the number of keys that it refused to delete, and its error.
     """
 
     ejected: Callable[[NodeError], None]

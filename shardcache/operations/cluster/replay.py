@@ -1,4 +1,4 @@
-"""The deletes that are made up for on a node, after writes of its keys have failed.
+"""Deletes on a node the keys whose writes failed there.
 
 A failed write leaves an old value. One that has timed out may also *land* later, after a newer write
 of the same key. So the client remembers these keys (`PendingDeletes`), and deletes them:
@@ -49,7 +49,7 @@ class Replayer:
         self._log = log
 
     def note(self, health: SharedHealth, command: Command, reply: Reply) -> None:
-        """Note what a command has done to the keys that it was to write."""
+        """Note the keys that a command was to write: which writes failed, and which succeeded."""
         noted = health.pending.note(command, reply, self._io.now())
         if not noted.failed:
             return
@@ -81,8 +81,8 @@ class Replayer:
     async def ping(self, health: SharedHealth) -> NodeError | float:
         """Ping a node that is not ejected; return when it has answered, or its error.
 
-        A timeout counts as that of a call. A refused connection does not: a server that restarts refuses
-        them for a moment, and is ejected only by calls that notice.
+        A timeout is recorded as that of a call is. A refused connection is not: a server that
+        restarts refuses them for a moment, and only calls of users eject it.
         """
         began = self._io.now()
         for member, ejector in clients_of(health)[:1]:
@@ -118,8 +118,8 @@ class Replayer:
             self._log.refused(member.node.name, len(refused), refused[0])
         deleted = len(keys) - len(refused)
         if deleted > 0:
-            for told, ejector in clients:
-                ejector.notify_replayed(told, deleted, flushed=flush)
+            for each, ejector in clients:
+                ejector.notify_replayed(each, deleted, flushed=flush)
         return deleted
 
     async def _ask(self, member: Member, ejector: Ejector, command: Command) -> Reply:

@@ -96,7 +96,7 @@ class MovingCluster(Cluster):
         return [member] if other is None else [other, member]
 
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
-        """Ask a key's node, and its other node as far as that is needed."""
+        """Ask a key's node; if the key moves, also its other node where the command needs it."""
         if self._is_over() or not self._others([(member, command)]):
             return await super().ask(member, command, deadline)
         ((reply, _),) = await self.ask_timed([(member, command)], deadline)

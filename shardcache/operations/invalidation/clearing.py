@@ -25,9 +25,8 @@ from shardcache.operations.port import Enough
 
 # Prefixes of the keys that outlive a clear.
 _KEPT: Final = (LOCKS, VALUE_LOCKS, GENERATIONS, CLEARED, MARKS)
-_NEVER_CLEARED: Final = (
-    "0" * GENERATION_SIZE
-)  # in place of the first generation, so that all names are equally long
+# In place of the first generation, so that all names are equally long.
+_NEVER_CLEARED: Final = "0" * GENERATION_SIZE
 
 
 class ClearableCluster(Cluster):
@@ -41,14 +40,13 @@ class ClearableCluster(Cluster):
 
     clearable = True
 
-    def __init__(
-        self, *, generations: Generations, **parts: Any
-    ) -> None:  # as `Cluster` takes them
+    # The parts are those that `Cluster` takes, hence `Any`.
+    def __init__(self, *, generations: Generations, **parts: Any) -> None:
         super().__init__(**parts)
         self._generations = generations
 
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
-        """Ask one node; once a second, look along with it whether the namespace was cleared."""
+        """Ask one node; once a second, also ask whether the namespace was cleared."""
         if self._is_current():
             return await super().ask(member, self.stamp(command), deadline)
         ((reply, _),) = await self.ask_timed([(member, command)], deadline)
@@ -62,7 +60,7 @@ class ClearableCluster(Cluster):
         *,
         ejected_too: bool = False,
     ) -> list[tuple[Reply, float]]:
-        """Ask many nodes at once; once a second, look along with them as `ask` does."""
+        """Ask many nodes at once; once a second, also ask what `ask` does."""
         until = self.deadline() if deadline is None else deadline
         if not self._is_current() and any(_is_cleared(command) for _, command in asks):
             # Commands to names of an old generation had no effect on the new one: send them again.

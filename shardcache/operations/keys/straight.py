@@ -1,10 +1,10 @@
 """The straight way of the usual call: one key, and a node that answers.
 
-No port stands between the call and the backend, and a blocking call has no coroutine: that halves what a
-`get` adds to the time of the socket. Observers of calls hear of them here as well. `Cluster.straight` tells whether a
-client's calls may come here. What turns out unusual, such as an error or a node that is ejected, goes
-on by the general way, from where it is: `single` and `counters` have every rule, and
-`tests/clients/test_straight.py` compares both.
+No port stands between the call and the backend, and a blocking call has no coroutine: that halves
+what a `get` adds to the time of the socket. Observers of calls are notified here as well.
+`Cluster.straight` tells whether a client's calls may come here. A call that meets an error or an
+ejected node goes on by the general way, from the step that it has reached: `single` and `counters`
+have every rule, and `tests/clients/test_straight.py` compares both.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ def get(cluster: Cluster, key: Key, default: Any) -> Any:
     return cluster.value(member, name, reply, default)
 
 
-def read(
-    cluster: Cluster, member: Member, name: bytes, get_straight: Callable[..., Reply]
-) -> Any:  # a payload, `None` or an error
-    """Return the reply of a node that is not ejected to a `Get`, as `Cluster.ask` does."""
+# It returns a payload, `None` or an error, hence `Any`.
+def read(cluster: Cluster, member: Member, name: bytes, get_straight: Callable[..., Reply]) -> Any:
+    """Send a `Get` to a node that is not ejected; return what `Cluster.ask` returns."""
     now, timeout = cluster.io.now, cluster.timeout
     began = now()
     reply: Reply
@@ -59,7 +58,7 @@ def read(
 
 
 async def get_awaited(cluster: Cluster, key: Key, default: Any) -> Any:
-    """Do what `get` does, over a port whose backends return futures."""
+    """Return what `get` returns, over a port whose backends return futures."""
     name, member, _ = cluster.route(key)
     health = member.health
     if health.ejected:
@@ -124,7 +123,7 @@ def incr(cluster: Cluster, key: Key, delta: int) -> int | None:
 
 
 def _ask(cluster: Cluster, member: Member, command: Command, began: float) -> Reply:
-    """Return the reply of a key's node, as `Cluster.ask` does."""
+    """Send a command to a key's node; return what `Cluster.ask` returns."""
     reply: Reply
     health, until = member.health, began + cluster.timeout
     if health.ejected:

@@ -42,9 +42,8 @@ from shardcache.operations.port import UNANSWERED
 PREFIXES: Final = {LockScope.CALLER: LOCKS, LockScope.RECOMPUTE: VALUE_LOCKS}
 
 SILENT_GATES: Final = 2  # silent gates to wait for; then all other nodes are asked at once
-GATE_SHARE: Final = (
-    0.5  # of a call's time, for one gate: two gates and the rest take two calls' time
-)
+# Of a call's time, for one gate: two gates and the rest take two calls' time.
+GATE_SHARE: Final = 0.5
 
 
 class Redlock:
@@ -64,7 +63,7 @@ class Redlock:
         grant = await _run(first)
         if grant is Refusal.HELD and await clear(first.cluster, first.refusing(), first.key):
             grant = await _run(_Attempt(lock, ttl))
-        # Without a call, after which a signal could raise: no caller would have the lock then.
+        # No call may follow: a signal that raised in it would leave a lock that no caller has.
         return grant
 
     async def is_held(self, lock: NamedLock, deadline: float) -> bool:
@@ -75,7 +74,10 @@ class Redlock:
         return await _find(lock, deadline) is not None
 
     async def holder(self, lock: NamedLock, deadline: float) -> Holder | None:
-        """Return for how long a majority keeps the lock; nodes do not know for whom."""
+        """Return how long a majority still keeps the lock, `None` if it is free.
+
+        The nodes do not know which client holds it.
+        """
         found = await _find(lock, deadline)
         if found is None:
             return None
@@ -127,7 +129,10 @@ def _voters(lock: NamedLock) -> list[Member]:
 
 
 async def _find(lock: NamedLock, deadline: float) -> Payload | None:
-    """Return the token that a majority of the lock's nodes has, if there is one."""
+    """Return the token that a majority of the lock's nodes has, `None` if there is none.
+
+    Raise `LockUnavailable` if the nodes that did not answer could make the difference.
+    """
     members, command = _voters(lock), Get(_key(lock))
     asks = [(member, command) for member in members]
     replies = await lock.cluster.ask_members(asks, deadline, _is_settled)
@@ -144,7 +149,10 @@ def _common(replies: Sequence[Reply]) -> Payload | None:
 
 
 def _is_settled(replies: Sequence[Reply]) -> bool:
-    """Return whether a majority has one token, or has none whatever unheard nodes may have."""
+    """Return whether no further reply can change the result.
+
+    A majority has one token, or no token can get a majority any more.
+    """
     tokens = [reply for reply in replies if isinstance(reply, tuple)]
     votes = max(map(tokens.count, tokens), default=0)
     unheard = sum(reply is UNANSWERED or isinstance(reply, NodeError) for reply in replies)
@@ -213,7 +221,7 @@ class _Attempt:
 
     @property
     def is_late(self) -> bool:
-        """Return whether enough nodes agreed, and too little of the ttl was left by then."""
+        """Return whether a failed attempt had enough nodes, but too late for its ttl."""
         return len(self._agreed()) >= self._wanted
 
     def refusing(self) -> list[Member]:
