@@ -22,7 +22,7 @@ from shardcache.core.commands import Command, Reply
 from shardcache.core.placement.nodes import Node
 from shardcache.errors import NodeTimeoutError
 
-if TYPE_CHECKING:  # a blocking program never loads it
+if TYPE_CHECKING:  # a program with blocking clients alone never loads asyncio
     import asyncio
     import ssl
 

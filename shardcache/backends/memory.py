@@ -212,24 +212,25 @@ class Store:
 
     @_handlers.handles(Incr)
     def _incr(self, command: Incr) -> int | NodeError | None:
-        return self._count(command.key, command.delta, least=0)
+        return self._add_to_counter(command.key, command.delta, least=0)
 
     @_handlers.handles(IncrSigned)
     def _incr_signed(self, command: IncrSigned) -> int | NodeError | None:
-        return self._count(command.key, command.delta, least=COUNTER_MIN)
+        return self._add_to_counter(command.key, command.delta, least=COUNTER_MIN)
 
-    def _count(self, key: bytes, delta: int, least: int) -> int | NodeError | None:
+    def _add_to_counter(self, key: bytes, delta: int, least: int) -> int | NodeError | None:
+        """Add to the number of a key, and keep its expiry; the number stops at a `least` of 0."""
         entry = self._find(key)
         if entry is None:
             return None
         count = _number(entry.payload)
         if count is None or not least <= count <= COUNTER_MAX:
             return NotACounterError("the value is not a counter")
-        counted = max(0, count + delta) if least == 0 else count + delta
-        if not least <= counted <= COUNTER_MAX:
+        total = max(0, count + delta) if least == 0 else count + delta
+        if not least <= total <= COUNTER_MAX:
             return NotACounterError("the counter would not fit in 64 bits")
-        stored = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
-        return stored if isinstance(stored, NodeError) else counted
+        stored = self._write(key, (INTEGER_FLAGS, b"%d" % total), entry.expires)
+        return stored if isinstance(stored, NodeError) else total
 
     @_handlers.handles(GetOrStub)
     def _get_or_stub(self, command: GetOrStub) -> StubReply | NodeError:
@@ -450,7 +451,7 @@ class Memory:
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncMemoryBackend:  # noqa: ARG002 - no connections
         """Return an empty node for asyncio; raise `ConfigurationError` for bad options in its URL."""
-        # Imported here because a program that blocks has no use for an event loop.
+        # Imported here because a program with blocking clients alone needs no event loop.
         from shardcache.backends.memory_asyncio import AsyncMemoryBackend  # noqa: PLC0415
 
         return AsyncMemoryBackend(Store(Bounds.from_node(node), self._clock))

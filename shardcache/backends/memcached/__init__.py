@@ -32,7 +32,7 @@ class Memcached:
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
         """Return the asyncio backend; it does not connect yet."""
-        # Imported here because a program that blocks has no use for an event loop.
+        # Imported here because a program with blocking clients alone needs no event loop.
         from shardcache.backends.transport.asyncio import MultiplexedBackend  # noqa: PLC0415
 
         return MultiplexedBackend(self._target(node, options), options)

@@ -183,7 +183,7 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
         return super()._extract_value(expect_cas, line, *args)
 
     def delete_each(self, names: Sequence[bytes]) -> list[bool]:
-        """Remove many keys at once; return for each whether it was there, unlike `delete_many`."""
+        """Delete many keys at once; unlike `delete_many`, return for each whether it was there."""
         lines = self._misc_cmd(
             [b"delete %b\r\n" % name for name in names], b"delete", noreply=False
         )

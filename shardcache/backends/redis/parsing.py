@@ -24,7 +24,10 @@ _is_left = re.compile(rb"-1|[0-9]{1,18}").fullmatch
 
 
 def parse_value(raw: Any) -> Payload | None:
-    """Return the payload of a value, or `None`; raise `UnexpectedError` for another reply, as all of these do."""
+    """Return the payload of a value, `None` for a missing one.
+
+    Raise `UnexpectedError` for any other reply, as each function here does.
+    """
     if type(raw) is bytes:
         return from_redis(raw)
     if raw is None:
@@ -35,7 +38,7 @@ def parse_value(raw: Any) -> Payload | None:
 
 
 def parse_value_and_token(raw: Any) -> tuple[Payload, bytes] | None:
-    """Return the payload of a value with its CAS token, or `None`."""
+    """Return the payload of a value with its CAS token, `None` for a missing one."""
     payload = parse_value(raw)
     if payload is None:
         return None
@@ -53,14 +56,14 @@ def expected_digest(token: Hashable) -> bytes:
 
 
 def parse_ok(raw: Any) -> bool:
-    """Return `True` for `OK`."""
+    """Return `True` for `OK`: its commands have no other reply, except for errors."""
     if raw != b"OK":
         raise UnexpectedError
     return True
 
 
 def parse_ok_or_none(raw: Any) -> bool:
-    """Return `True` for `OK`, `False` for nothing."""
+    """Return `True` for `OK`, `False` for `None`: a condition of the command did not hold."""
     return raw is not None and parse_ok(raw)
 
 

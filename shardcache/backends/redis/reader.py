@@ -2,8 +2,8 @@
 
 hiredis allocates a list for any number of parts that a server announces, also within a reply, and
 reads the maps, sets and pushes of RESP3. So it gets only complete replies in which none of these can
-begin. Those are nearly all replies, and hiredis reads them in an eighth of the time. The others are read
-here.
+begin. Nearly all replies are such, and hiredis reads them in an eighth of the time. All others are
+read here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ _LONGEST: Final = {
     b"-": _LONGEST_TEXT,
 }
 _MEMCACHED: Final = (b"ERROR\r\n", b"CLIENT_ERROR ", b"SERVER_ERROR ")
-_MAP, _SET, _PUSH, _ATTRIBUTE = (
-    b"%~>|"  # integers, because searching for them takes a sixth of the time
-)
+# Integers, because searching for them takes a sixth of the time.
+_MAP, _SET, _PUSH, _ATTRIBUTE = b"%~>|"
 # The beginning of an array, a map, a set, a push or an attribute. Unless the data is small, this
 # search takes longer than reading the replies here.
 _begins_many: Final = re.compile(rb"[*%~>|][-?\d]+\r\n").search
@@ -232,6 +231,7 @@ class ReplyReader:
         return data[begin:end]
 
     def _begin_to_skip(self, begin: int, following: int) -> TooLarge:
+        """Skip what has arrived of a value that is too large; return what stands for it."""
         rest = self._data[begin:]
         self._data, self._place = b"", 0
         self._skipped = following - begin
@@ -316,7 +316,8 @@ class ReplyReader:
     def _read_rest_of_array(self) -> Any:
         """Return the array that has begun to arrive, or `INCOMPLETE`.
 
-        The values of a chunk are read in one loop: with `_value` each would take twice as long.
+        The values that have arrived are read in one loop: with `_read_value` each would take twice
+        as long.
         """
         data, values = self._data, self._values
         left, place, size = self._left, self._place, len(data)

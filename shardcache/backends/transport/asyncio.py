@@ -106,7 +106,7 @@ class MultiplexedBackend:
         self._drop_closed_loops()
 
     def replace(self, channel: Channel) -> None:
-        """Stop using a channel that stalls; the next call opens another."""
+        """Send nothing more over a channel that stalls; the next call opens another."""
         if self._channels.get(channel.loop) is channel:
             del self._channels[channel.loop]
             self._stalled.add(channel)
