@@ -88,9 +88,9 @@ def _apply(
     strategy: str | None,
 ) -> Topology:
     leaving = {_find(before, name).name for name in removed}
-    heavier = dict(_weight(before, text) for text in weights)
+    new_weights = dict(_weight(before, text) for text in weights)
     remaining = [node for node in before.nodes if node.name not in leaving]
-    nodes = [_with_weight(node, heavier.get(node.name)) for node in remaining]
+    nodes = [_with_weight(node, new_weights.get(node.name)) for node in remaining]
     new = node_list([_with_scheme(before, url) for url in each_url(added)]) if added else ()
     if strategy is not None:
         return Topology((*nodes, *new), _strategy(strategy))

@@ -118,11 +118,11 @@ def _plain_lines(figures: Figures, since: Intervals) -> Iterator[Text]:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     for name, figure in figures.items():
         if isinstance(figure.server, NodeError):
-            told = reason_of(figure.server)
+            shown = reason_of(figure.server)
         else:
             cells = rates(since.get(name))
-            told = "  ".join(f"{what} {cell}" for what, cell in zip(WATCHED, cells, strict=True))
-        yield styled(f"{now}  {name}  {told}")
+            shown = "  ".join(f"{what} {cell}" for what, cell in zip(WATCHED, cells, strict=True))
+        yield styled(f"{now}  {name}  {shown}")
 
 
 def _line(figures: Figures, since: Intervals) -> dict[str, object]:

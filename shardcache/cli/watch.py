@@ -137,7 +137,7 @@ class Watched:
         """Return a line for a file or another program: the time, and all nodes together."""
         calls, rate = _in_all(since)
         down = self.down
-        told = [
+        fields = [
             _now(),
             f"{len(self._pings) - len(down)} of {len(self._pings)} up",
             f"calls/s {calls}",
@@ -149,7 +149,7 @@ class Watched:
             ),
             *([] if self._fault is None else [self._fault]),
         ]
-        return styled("  ".join(told))
+        return styled("  ".join(fields))
 
     def as_json(self, figures: Figures, since: Intervals) -> dict[str, Any]:  # JSON
         """Return a reading as JSON; shares are from 0 to 1."""
@@ -169,8 +169,8 @@ class Watched:
             "seconds": None if down else reply,
             "error": str(reply) if down else None,
             "share": self._shares.get(name),
-            "interval": interval
-            and interval._asdict() | {"hit_rate": interval.hit_rate},  # as `stats` has it
+            # With the hit rate, as `stats` has it.
+            "interval": interval and interval._asdict() | {"hit_rate": interval.hit_rate},
         }
 
     def _follow(self) -> None:
@@ -182,7 +182,7 @@ class Watched:
             if isinstance(found, ConfigurationError):
                 raise found
             self._use(found.nodes)
-        except ConfigurationError as error:  # the file's, or the strategy's, which cannot follow
+        except ConfigurationError as error:  # of the file, or of a strategy that refuses its nodes
             self._fault = "; ".join(error.faults)
 
     def _use(self, nodes: tuple[Node, ...]) -> None:
@@ -202,12 +202,12 @@ def _in_all(since: Intervals) -> tuple[str, str]:
     """Return the calls a second and the hit rate of all nodes together."""
     if not since:
         return UNKNOWN, UNKNOWN
-    told = list(since.values())
+    intervals = list(since.values())
     whole = Interval(
-        hits=sum(each.hits for each in told),
-        misses=sum(each.misses for each in told),
-        seconds=told[0].seconds,
-        calls=sum(each.calls or 0 for each in told),
+        hits=sum(each.hits for each in intervals),
+        misses=sum(each.misses for each in intervals),
+        seconds=intervals[0].seconds,
+        calls=sum(each.calls or 0 for each in intervals),
     )
     calls, rate, _ = rates(whole)
     return calls, rate
