@@ -95,7 +95,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
     async def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
         """Store every item for `ttl` seconds; return the keys that could not be stored.
 
-        With `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
+        With `on_error="raise"`, raise `PartialFailureError` if a node failed: its `.succeeded` and
+        `.failed` hold the keys.
         """
         return await many.set_many(self._cluster, mapping, ttl)
 
@@ -114,7 +115,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
     async def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete every key, all nodes at once; return how many existed.
 
-        With `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
+        With `on_error="raise"`, raise `PartialFailureError` if a node failed: its `.succeeded` and
+        `.failed` hold the keys.
         """
         return await many.delete_many(self._cluster, keys)
 

@@ -91,7 +91,8 @@ class Client(ClientBase[Backend]):
     def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
         """Store every item for `ttl` seconds; return the keys that could not be stored.
 
-        With `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
+        With `on_error="raise"`, raise `PartialFailureError` if a node failed: its `.succeeded` and
+        `.failed` hold the keys.
         """
         return run(lambda: many.set_many(self._cluster, mapping, ttl))
 
@@ -113,7 +114,8 @@ class Client(ClientBase[Backend]):
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete every key, all nodes at once; return how many existed.
 
-        With `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
+        With `on_error="raise"`, raise `PartialFailureError` if a node failed: its `.succeeded` and
+        `.failed` hold the keys.
         """
         return run(lambda: many.delete_many(self._cluster, keys))
 

@@ -105,9 +105,10 @@ class _Content:
         elif isinstance(getattr(value, "__code__", None), CodeType):
             self.add_function(value)
         else:
-            self._add_plain(value)
+            self._add_other(value)
 
-    def _add_plain(self, value: Any) -> None:
+    def _add_other(self, value: Any) -> None:
+        """Add an immutable value by its content, any other object by its identity."""
         if _is_fixed(value):
             try:
                 self._add_bytes(canonical(value, typed=True))

@@ -57,7 +57,7 @@ class SerdeClient(Client):
         return run(lambda: operations.extend(self._cluster, key, item, side))
 
     def note_refusals(self, error: Exception) -> bool:
-        """Count and log the errors of a call if nodes refused it, and nothing else; return whether."""
+        """Count and log the errors of a call if all are refusals of nodes; return whether."""
         errors = errors_in(error)
         refusals = [each for each in errors if isinstance(each, NodeRefusedError)]
         if len(refusals) < len(errors):

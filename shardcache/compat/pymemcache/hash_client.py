@@ -169,7 +169,7 @@ class HashClient:
         noreply: bool | None = None,
         flags: int | None = None,
     ) -> bool:
-        """Store `value`; return whether it was stored."""
+        """Store `value`; return whether it was stored, `True` with `noreply`."""
         item, ttl, unread = Item(value, flags), _ttl(expire), self._unread(noreply)
         return self._ask(lambda client: client.set(key, item, ttl) or unread, False, unread)
 
@@ -228,9 +228,9 @@ class HashClient:
         noreply: bool | None = None,
         flags: int | None = None,
     ) -> bool:
-        """Add data after that of a value; return whether there was one, `True` with `noreply`.
+        """Put data behind that of a value; return whether there was one, `True` with `noreply`.
 
-        Expiry and flags of the value stay, whatever is passed: that is so for memcached, too.
+        The value keeps its expiry and flags, whatever is passed, as memcached does it.
         """
         return self._extend(key, Item(value, flags), Side.AFTER, expire, noreply)
 
@@ -242,7 +242,7 @@ class HashClient:
         noreply: bool | None = None,
         flags: int | None = None,
     ) -> bool:
-        """Add data before that of a value, as `append` does after it."""
+        """Put data in front of that of a value; return what `append` does."""
         return self._extend(key, Item(value, flags), Side.BEFORE, expire, noreply)
 
     def cas(
@@ -375,7 +375,7 @@ class HashClient:
         return node_of(server, secure=self._secure)
 
     def _unread(self, noreply: bool | None) -> bool:
-        """Return whether the caller does not wait for the answer of a write."""
+        """Return whether the caller does not read the answer to a write."""
         return self.default_noreply if noreply is None else noreply
 
     def _extend(self, key: Key, item: Item, side: Side, expire: int, noreply: bool | None) -> bool:
@@ -393,7 +393,8 @@ class HashClient:
     def _ask(self, call: Callable[[SerdeClient], T], failed: U, unread: bool = False) -> T | U:
         """Return the result of a call, or `failed` if a node failed and `ignore_exc` is set.
 
-        Raise pymemcache's error otherwise. The refusal of a write is logged if its answer is `unread`.
+        Raise pymemcache's error otherwise. If the caller does not read the answer (`unread`), a
+        refusal by a node is counted and logged instead, and `failed` is returned.
         """
         while True:
             client = self._client
@@ -409,8 +410,8 @@ class HashClient:
             except (DecodeError, NodeError, PartialFailureError) as error:
                 if self.ignore_exc or (unread and client.note_refusals(error)):
                     return failed
-                theirs = translate(errors_in(error)[0])
-                raise theirs from (None if theirs is error.__cause__ else error)
+                translated = translate(errors_in(error)[0])
+                raise translated from (None if translated is error.__cause__ else error)
 
 
 def _ttl(expire: int) -> float | None:
