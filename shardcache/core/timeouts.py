@@ -38,9 +38,9 @@ class TimeoutPolicy:
     ) -> None:
         """Check the lengths; raise `ConfigurationError` if one is not a time above zero."""
         faults: list[str] = []
-        object.__setattr__(self, "call", _read("call", call, faults))
+        object.__setattr__(self, "call", _seconds("call", call, faults))
         object.__setattr__(
-            self, "connect", None if connect is None else _read("connect", connect, faults)
+            self, "connect", None if connect is None else _seconds("connect", connect, faults)
         )
         if faults:
             raise ConfigurationError(*faults)
@@ -51,8 +51,8 @@ class TimeoutPolicy:
         return self.call if self.connect is None else self.connect
 
 
-def _read(name: str, value: object, faults: list[str]) -> float | None:
-    """Return `value` in seconds; if it is not a length of time, add why to `faults`."""
+def _seconds(name: str, value: object, faults: list[str]) -> float | None:
+    """Return a length of time in seconds; for another value add a fault, and return `None`."""
     try:
         return positive_seconds(value, MAX_TIMEOUT)
     except ConfigurationError as error:

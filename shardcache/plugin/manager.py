@@ -123,7 +123,7 @@ class Plugins:
         )
 
     def add(self, plugin: object, name: str, distribution: str) -> None:
-        """Add a plugin, a module or object with hook implementations, under a name.
+        """Add a plugin under a name: a module or object with hook implementations.
 
         Raise `ConfigurationError` naming the plugin and its distribution if it is faulty.
         """

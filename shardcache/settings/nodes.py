@@ -66,7 +66,7 @@ def read_url(url: str, source: str, faults: Faults) -> tuple[tuple[Node, ...], d
                 _put(settings, name, value)
             else:
                 node_fields.append(field)
-    return _hosts(parts, tuple(node_fields), source, faults), settings
+    return _nodes_of_hosts(parts, tuple(node_fields), source, faults), settings
 
 
 def _field(field: str) -> tuple[str, str]:
@@ -88,8 +88,10 @@ def _put(settings: dict[str, str], name: str, value: str) -> None:
     settings[name] = value
 
 
-def _hosts(parts: Parts, fields: tuple[str, ...], source: str, faults: Faults) -> tuple[Node, ...]:
-    """Return a node for each host; a fault names the host's place only, as it may be a secret."""
+def _nodes_of_hosts(
+    parts: Parts, fields: tuple[str, ...], source: str, faults: Faults
+) -> tuple[Node, ...]:
+    """Return a node for each host; a fault names its place, as its text may hold a secret."""
     several = len(parts.hosts) > 1
     nodes: list[Node] = []
     for place, host in enumerate(parts.hosts, 1):

@@ -130,7 +130,7 @@ def _toml(path: Path) -> dict[str, object]:
 
 
 def from_url(url: str, source: str, faults: Faults) -> Collected:
-    """Return the settings of a URL with one or more hosts."""
+    """Return the settings in a URL: its hosts as `nodes`, and those of its query."""
     nodes, texts = read_url(url, source, faults)
     collected = {
         name: Setting(within(source, f"?{name}="), PARAMETERS[name].from_text(text))

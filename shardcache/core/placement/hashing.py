@@ -130,6 +130,7 @@ def hsieh(key: bytes) -> int:
 
 
 def _hsieh_rest(value: int, rest: bytes) -> int:
+    """Return the value with the rest of the key mixed in: up to three bytes."""
     value = (value + int.from_bytes(rest[:2], "little")) & _MASK
     match len(rest):
         case 0:

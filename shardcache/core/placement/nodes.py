@@ -172,7 +172,7 @@ def _path(scheme: str, path: str) -> str:
 
 
 def _login_faults(scheme: str, login: str) -> Iterator[str]:
-    """Yield the fault of a login that would be ignored: the operator believes it protects something."""
+    """Yield the fault of a login that the scheme would ignore, and the operator rely on."""
     if login and scheme in WITHOUT_LOGIN:
         yield f"{_url_kind(scheme)} has no user or password: the client cannot log in there"
 
