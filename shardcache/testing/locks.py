@@ -205,7 +205,7 @@ class LockProviderContract:
         assert (again.valid, lease.lost) == (True, False)
 
     def test_a_loss_is_told_once(self, make: MakeClient, ttl: float) -> None:
-        """As an event, to the observers of the holder's client."""
+        """The observers of the holder's client get one event for a lease that is lost."""
         lost: list[Any] = []
 
         class Listener:
@@ -244,14 +244,14 @@ class LockProviderContract:
     def test_a_forked_child_has_no_part_in_a_lock(
         self, settings: Mapping[str, Any], ttl: float
     ) -> None:
-        """It takes others over new connections, and its parent keeps what it holds."""
+        """It cannot use its parent's lease, can take other locks, and the parent's lease lasts."""
         client = make_client("blocking", **{**DEFAULTS, **settings})
         lease = take(client, "report", 20 * ttl)
 
         def act() -> bool:
-            is_parents = not lease.valid and not lease.lost and not lease.release()
+            unusable = not lease.valid and not lease.lost and not lease.release()
             own = take(client, "another", ttl)
-            return is_parents and try_take(client, "report", ttl) is None and own.release()
+            return unusable and try_take(client, "report", ttl) is None and own.release()
 
         assert _in_child(act)
         assert lease.valid
