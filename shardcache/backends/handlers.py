@@ -15,11 +15,13 @@ class Handlers(dict[type, H]):
 
     `ways_out` tells by command what to do about one without a handler.
 
-    A new command is written in three places: its value in `core.commands` (and the capability in
-    `core.capabilities` that it belongs to), a handler in each backend that supports it, and its
-    test in the contract, `testing.contract`. A handler has all that its backend needs: a wire's
-    encodes the command and returns the reply to expect. Backends without a handler need no change:
-    they raise `UnsupportedError`.
+    A new command has its value in `core.commands`, a capability in `core.capabilities`, a handler
+    in each backend that supports it, and a test in the contract, `testing.contract`. A handler has
+    all that its backend needs: a wire's encodes the command and returns the reply to expect.
+    Backends without a handler need no change: they raise `UnsupportedError`.
+
+    A command about callers' values is also listed by its kind in `core.writes`, if it writes, in
+    `core.key_accesses`, and in `failover` and `moves` of `operations.cluster`.
 
     >>> from shardcache.core.commands import Get, Ping
     >>> handlers = Handlers("mine")
