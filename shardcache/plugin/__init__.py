@@ -1,1 +1,1 @@
-"""Plugins: strategies, backends, codecs, observers and commands, registered by name."""
+"""Plugins: strategies, backends, codecs, lock providers, observers and commands, by name."""

@@ -1,1 +1,1 @@
-"""Whom to ask, and how a node is asked."""
+"""Which node to ask, and how a node is asked."""

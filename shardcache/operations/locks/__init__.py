@@ -1,1 +1,1 @@
-"""Locks over a majority of nodes."""
+"""Locks of any provider, and the built-in one over a majority of nodes."""
