@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from configparser import ConfigParser
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shardcache.testing.servers import PACKAGES
+from shardcache.testing.zookeeper import PACKAGE as ZOOKEEPER
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -43,8 +45,9 @@ def test_ci_runs_each_python_that_the_project_names():
 
 def test_ci_installs_the_servers_that_the_tests_start():
     """A server that is added to the tests is added there."""
-    (line,) = re.findall(r"apt-get install .*recommends (.*)", CI)
-    assert set(line.split()) == set(PACKAGES.values())
+    servers, ensemble = re.findall(r"apt-get install .*recommends (.*)", CI)
+    assert set(servers.split()) == set(PACKAGES.values())
+    assert ensemble == ZOOKEEPER
 
 
 def test_a_tag_must_be_the_version():
@@ -54,6 +57,20 @@ def test_a_tag_must_be_the_version():
     assert RELEASE.count("id-token: write") == 1
     assert RELEASE.index("publish:") < RELEASE.index("id-token: write")
     assert "secrets." not in RELEASE
+
+
+def test_plugins_are_released_with_the_package():
+    """All but the example; each has the version of the package."""
+    (command,) = re.findall(r"projects=\$\((.*)\)\n", RELEASE)
+    names = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    plugins = {path.parent for path in ROOT.glob("plugins/*/pyproject.toml")}
+    released = {ROOT / name for name in names}
+    assert {path.name for path in plugins - released} == {"shardcache-example"}
+    for path in released:
+        project = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert project["version"] == PROJECT["version"]
 
 
 def test_hooks_are_local_and_run_what_lint_runs(tox):
