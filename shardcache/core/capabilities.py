@@ -1,4 +1,4 @@
-"""What a node can do: sets of commands, and what a client loses without each set.
+"""What each command does, and what a node can do: sets of commands, and what is lost without each.
 
 | set | commands | without it |
 |---|---|---|
@@ -14,10 +14,15 @@
 
 A call that needs an unsupported command raises `UnsupportedError`. That is not a failure of the node:
 `on_error="miss"` does not hide it, and the node is not ejected. `check` notes what is missing.
+
+What handles commands by their kind, as failover and the replay of failed writes do, asks for a `Trait`.
+So a new command is written in four places: its value in `commands`, its row here, a
+handler in each backend that has it, and its test in the contract of backends.
 """
 
 from __future__ import annotations
 
+from enum import Flag, auto
 from typing import Final
 
 from shardcache.core.commands import (
@@ -49,29 +54,91 @@ from shardcache.core.commands import (
     Touch,
 )
 
-PLAIN: Final[frozenset[type]] = frozenset(
-    {
-        Get,
-        GetMany,
-        Set,
-        SetMany,
-        Delete,
-        DeleteMany,
-        Touch,
-        Incr,
-        Ping,
-        ServerStats,
-        FlushAll,
-    }
-)
-CAS: Final[frozenset[type]] = frozenset({Gets, Cas, DeleteCas})
-STUBS: Final[frozenset[type]] = frozenset({GetOrStub, Renew})
-LOCKS: Final[frozenset[type]] = frozenset({Acquire})
-COMPARE: Final[frozenset[type]] = frozenset({CompareAndDelete, CompareAndExpire})
-AGES: Final[frozenset[type]] = frozenset({GetAged, Peek})
-KEEPING: Final[frozenset[type]] = frozenset({CasKeep, IncrSigned})
-LISTS: Final[frozenset[type]] = frozenset({CommandList})
-DATES: Final[frozenset[type]] = frozenset({GetExpiry, CasUntil})
-EVERYTHING: Final[frozenset[type]] = (
-    PLAIN | CAS | STUBS | LOCKS | COMPARE | AGES | KEEPING | LISTS | DATES
-)
+
+class Trait(Flag):
+    """What a command does with callers' values."""
+
+    NONE = 0
+    READS = auto()  # its reply holds payloads
+    LOOKS = auto()  # it tells what only the key's own node can tell of a value: a token, an expiry
+    WRITES = (
+        auto()
+    )  # its failure may leave an old value; not for stubs and locks, which end by themselves
+    BLIND = auto()  # without a condition on what is there, so that it may replace something newer
+    REPLACES = auto()  # it replaces or removes what is there, whatever it is
+    CHANGES = auto()  # it changes what is there
+    LIMITS = auto()  # it says how long a caller's value lives
+    ONE_STEP = auto()  # it needs nothing of an earlier reply
+    # It may be sent a second time: on a fresh connection, when a pooled one was dead before any byte of
+    # the reply, or to a stand-in.
+    IDEMPOTENT = auto()
+    REPEATABLE = auto()
+
+
+_READ: Final = Trait.READS | Trait.ONE_STEP | Trait.IDEMPOTENT | Trait.REPEATABLE
+_LOOK: Final = Trait.READS | Trait.LOOKS | Trait.IDEMPOTENT
+_STORE: Final = Trait.WRITES | Trait.BLIND | Trait.LIMITS | Trait.ONE_STEP
+_SWAP: Final = Trait.WRITES | Trait.REPLACES
+_REMOVE: Final = _SWAP | Trait.ONE_STEP | Trait.IDEMPOTENT | Trait.REPEATABLE
+_COUNT: Final = Trait.WRITES | Trait.CHANGES | Trait.ONE_STEP
+
+_PLAIN: Final[dict[type, Trait]] = {
+    Get: _READ,
+    GetMany: _READ,
+    Set: _STORE,  # what it replaces depends on its condition
+    SetMany: _STORE | Trait.REPLACES | Trait.REPEATABLE,
+    Delete: _REMOVE,
+    DeleteMany: _REMOVE,
+    Touch: _STORE | Trait.CHANGES | Trait.IDEMPOTENT,
+    Incr: _COUNT,
+    Ping: Trait.IDEMPOTENT,
+    ServerStats: Trait.IDEMPOTENT,
+    FlushAll: Trait.NONE,
+}
+_CAS: Final[dict[type, Trait]] = {Gets: _LOOK, Cas: _SWAP | Trait.LIMITS, DeleteCas: _SWAP}
+_STUBS: Final[dict[type, Trait]] = {GetOrStub: Trait.NONE, Renew: Trait.NONE}
+_LOCKS: Final[dict[type, Trait]] = {Acquire: Trait.NONE}
+_COMPARE: Final[dict[type, Trait]] = {CompareAndDelete: Trait.NONE, CompareAndExpire: Trait.NONE}
+_AGES: Final[dict[type, Trait]] = {GetAged: _LOOK, Peek: _LOOK}
+_KEEPING: Final[dict[type, Trait]] = {CasKeep: _SWAP, IncrSigned: _COUNT}
+_LISTS: Final[dict[type, Trait]] = {CommandList: Trait.WRITES}
+_DATES: Final[dict[type, Trait]] = {
+    GetExpiry: Trait.LOOKS | Trait.IDEMPOTENT,
+    CasUntil: _SWAP,
+}
+_TRAITS: Final = {
+    **_PLAIN,
+    **_CAS,
+    **_STUBS,
+    **_LOCKS,
+    **_COMPARE,
+    **_AGES,
+    **_KEEPING,
+    **_LISTS,
+    **_DATES,
+}
+
+PLAIN: Final = frozenset(_PLAIN)
+CAS: Final = frozenset(_CAS)
+STUBS: Final = frozenset(_STUBS)
+LOCKS: Final = frozenset(_LOCKS)
+COMPARE: Final = frozenset(_COMPARE)
+AGES: Final = frozenset(_AGES)
+KEEPING: Final = frozenset(_KEEPING)
+LISTS: Final = frozenset(_LISTS)
+DATES: Final = frozenset(_DATES)
+EVERYTHING: Final = frozenset(_TRAITS)
+
+
+def commands_with(traits: Trait, without: Trait = Trait.NONE) -> frozenset[type]:
+    """Return the commands that have all of some traits, and none of others.
+
+    >>> sorted(kind.__name__ for kind in commands_with(Trait.READS, without=Trait.LOOKS))
+    ['Get', 'GetMany']
+    """
+    return frozenset(
+        kind for kind, its in _TRAITS.items() if traits & its == traits and not without & its
+    )
+
+
+IDEMPOTENT: Final = commands_with(Trait.IDEMPOTENT)

@@ -346,17 +346,9 @@ Reply: TypeAlias = (
     | None
 )
 
-# Commands that may be sent a second time, on a fresh connection, when a pooled one was dead before
-# any byte of the reply.
-IDEMPOTENT: frozenset[type] = frozenset(
-    {Get, GetMany, Gets, GetAged, Peek, GetExpiry, Delete, DeleteMany, Touch, Ping, ServerStats}
-)
-
 CommandT = TypeVar("CommandT", bound=Command)
 
 _KEYLESS: Final = (Ping, ServerStats, FlushAll)
-_CAPPED: Final = (Set, SetMany, Cas, Touch)  # those that say how long a caller's value lives
-_TIMED: Final = (Set, SetMany, Cas, Touch, GetOrStub, Renew, Acquire, CompareAndExpire)
 
 
 def keys_of(command: Command) -> Sequence[bytes]:
@@ -416,26 +408,11 @@ def with_ttl(command: CommandT, ttl: float | None) -> CommandT:
     timed: CommandT
     if isinstance(command, CommandList):
         timed = fields._replace(commands=[with_ttl(each, ttl) for each in command.commands])
-    elif isinstance(command, _TIMED):
+    elif hasattr(command, "ttl"):
         timed = fields._replace(ttl=ttl)
     else:
         timed = command
     return timed
-
-
-def with_ttl_cap(command: CommandT, cap: float) -> CommandT:
-    """Return a command whose values live for at most `cap` seconds; leases and marks keep their ttl.
-
-    >>> with_ttl_cap(Touch(b"k", None), 60.0), with_ttl_cap(Touch(b"k", 5.0), 60.0)
-    (Touch(key=b'k', ttl=60.0), Touch(key=b'k', ttl=5.0))
-    """
-    fields: Any = command  # each kind has others
-    capped: CommandT = command
-    if isinstance(command, CommandList):
-        capped = fields._replace(commands=[with_ttl_cap(each, cap) for each in command.commands])
-    elif isinstance(command, _CAPPED) and (command.ttl is None or command.ttl > cap):
-        capped = fields._replace(ttl=cap)
-    return capped
 
 
 def is_delete(command: Command) -> bool:

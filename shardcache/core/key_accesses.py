@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from shardcache.core.capabilities import Trait, commands_with
 from shardcache.core.commands import (
     Cas,
     CasKeep,
@@ -14,13 +15,11 @@ from shardcache.core.commands import (
     Delete,
     DeleteMany,
     Get,
-    GetAged,
     GetMany,
     Gets,
     Incr,
     IncrSigned,
     Payload,
-    Peek,
     Reply,
     Set,
     SetMany,
@@ -34,7 +33,7 @@ from shardcache.core.values.flags import is_mark
 from shardcache.errors import NodeError
 
 _NO_SIZE: Final = (None,)
-_READS: Final = (Get, GetMany, Gets, GetAged, Peek)
+_READS: Final = commands_with(Trait.READS)
 _USERS: Final = (ESCAPED, HASHED)  # reserved prefixes that stand for a caller's key
 
 

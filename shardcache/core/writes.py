@@ -10,21 +10,14 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
+from shardcache.core.capabilities import Trait, commands_with
 from shardcache.core.commands import (
-    Cas,
-    CasKeep,
-    CasUntil,
     Command,
     CommandList,
     Delete,
-    DeleteCas,
     DeleteMany,
-    Incr,
-    IncrSigned,
     Reply,
     Set,
-    SetMany,
-    Touch,
     When,
     keys_of,
 )
@@ -47,26 +40,8 @@ from shardcache.errors import (
     PoolTimeoutError,
 )
 
-# The commands whose failure may leave an old value. Those that change only a stub or a lock are not
-# here: stubs and locks hold no value, and end by themselves.
-WRITES: Final[frozenset[type]] = frozenset(
-    {
-        Set,
-        SetMany,
-        Cas,
-        CasKeep,
-        CasUntil,
-        Delete,
-        DeleteMany,
-        DeleteCas,
-        Touch,
-        Incr,
-        IncrSigned,
-        CommandList,
-    }
-)
-# Without a condition on what is there, so that they may replace something newer.
-_BLIND: Final = (Set, SetMany, Touch)
+WRITES: Final = commands_with(Trait.WRITES)
+_BLIND: Final = commands_with(Trait.BLIND)
 
 # Prefixes of keys that hold no value of a caller, and must not be deleted: another client may hold
 # the lock, and a generation is decided by a majority of nodes.
@@ -134,7 +109,7 @@ def _adds(command: Command) -> bool:
 def _repair(command: Command, error: NodeError) -> Repair:
     if isinstance(command, (Delete, DeleteMany)) or not getattr(error, "sent", True):
         return Repair.ALWAYS
-    lands = isinstance(command, _BLIND) and may_land(error)
+    lands = type(command) in _BLIND and may_land(error)
     return Repair.IF_WRITTEN if lands else Repair.AT_RETURN
 
 

@@ -40,7 +40,6 @@ from shardcache.core.commands import (
     take,
     with_keys,
     with_ttl,
-    with_ttl_cap,
 )
 
 ONE, TWO = (0, b"1"), (0, b"2")
@@ -107,20 +106,6 @@ def test_keys_are_as_many_as_before():
         with_keys(SetMany([(b"k", ONE), (b"l", TWO)]), [b"k"])
     with pytest.raises(ValueError, match="too many"):
         with_keys(Get(b"k"), [b"k", b"l"])
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
-def test_a_cap_shortens_the_life_of_values_alone(command):
-    """Stubs, locks and marks keep the ttl of their owner; a shorter ttl stays."""
-    capped = with_ttl_cap(command, 5.0)
-    assert type(capped) is type(command)
-    values = isinstance(command, (Set, SetMany, Cas, Touch))
-    assert capped == (
-        with_ttl(command, 5.0) if values or isinstance(command, CommandList) else command
-    )
-    assert with_ttl_cap(command, 60.0) == command
-    if values:
-        assert with_ttl_cap(with_ttl(command, None), 5.0) == capped
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)

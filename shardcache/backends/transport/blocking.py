@@ -15,7 +15,8 @@ from shardcache.backends.transport.dial import Expired, Target, Wait, dial
 from shardcache.backends.transport.pool import SLACK, Connection, Pool, Slot
 from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
 from shardcache.backends.wire import UNUSUAL
-from shardcache.core.commands import IDEMPOTENT, Command, Get, Reply
+from shardcache.core.capabilities import IDEMPOTENT
+from shardcache.core.commands import Command, Get, Reply
 from shardcache.core.pools import PoolUse
 from shardcache.errors import (
     NodeError,

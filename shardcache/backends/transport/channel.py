@@ -18,7 +18,8 @@ from shardcache.backends.transport.dial import NOT_REACHED, Expired, Target, Wai
 from shardcache.backends.transport.dropped import warn_dropped
 from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
 from shardcache.backends.wire import Wire
-from shardcache.core.commands import IDEMPOTENT, Command, Reply
+from shardcache.core.capabilities import IDEMPOTENT
+from shardcache.core.commands import Command, Reply
 from shardcache.errors import (
     ConnectTimeoutError,
     NodeError,

@@ -435,7 +435,7 @@ class Cluster:
             self._refuse(owner, command)
         else:
             # A later step of an operation that began before the return makes no value of the owner old.
-            if cause is not None or isinstance(command, ONE_STEP):
+            if cause is not None or type(command) in ONE_STEP:
                 written = DeleteMany(
                     keys_to_write(command)
                 )  # an `add` too: the owner may have a value

@@ -10,24 +10,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shardcache.core.capabilities import CAS, STUBS
+from shardcache.core.capabilities import CAS, STUBS, Trait, commands_with
 from shardcache.core.commands import (
     Command,
+    CommandList,
     Delete,
-    DeleteMany,
     Get,
-    GetMany,
-    Incr,
-    IncrSigned,
     Reply,
     Set,
-    SetMany,
-    Touch,
     When,
     keys_of,
     take,
     with_keys,
-    with_ttl_cap,
 )
 from shardcache.core.placement.topology import Topology
 from shardcache.core.reserved_keys import DETOURED, RESERVED, own_key
@@ -51,8 +45,9 @@ _COUNTED: Final = ("hits", "misses", "errors", "swallowed", "decode_failures")
 _SHOWN: Final = ("calls", "hits", "misses", "errors", "swallowed_errors", "decode_failures")
 
 # Commands that need nothing of an earlier reply: they may as well go to the owner when it is back.
-ONE_STEP: Final = (Get, GetMany, Set, SetMany, Delete, DeleteMany, Touch, Incr, IncrSigned)
-_IDEMPOTENT: Final = (Get, GetMany, SetMany, Delete, DeleteMany)  # and an unconditional `Set`
+ONE_STEP: Final = commands_with(Trait.ONE_STEP)
+_REPEATABLE: Final = commands_with(Trait.REPEATABLE)  # and an unconditional `Set`
+_LIMITING: Final = commands_with(Trait.LIMITS)
 
 
 class _DetouredHealth(SharedHealth):
@@ -94,7 +89,7 @@ class StandIn(Member):
 
     def redirect(self, command: Command) -> tuple[Member, Command]:
         """Return the member that gets a command about the owner's keys, and the command as it is sent."""
-        if not self.owner.health.ejected and isinstance(command, ONE_STEP):
+        if not self.owner.health.ejected and type(command) in ONE_STEP:
             return self.owner, command  # it is back since the key was routed
         keys = [own_key(DETOURED, key) for key in keys_of(command)]
         return self.member, with_ttl_cap(with_keys(command, keys), self._cap)
@@ -280,4 +275,19 @@ def _may_be_repeated(member: Member, command: Command, error: NodeError) -> bool
         return False
     if isinstance(command, Set):
         return command.when is When.ALWAYS
-    return isinstance(command, _IDEMPOTENT)
+    return type(command) in _REPEATABLE
+
+
+def with_ttl_cap(command: Command, cap: float) -> Command:
+    """Return a command whose values live for at most `cap` seconds; leases and marks keep their ttl.
+
+    >>> [with_ttl_cap(SetMany([], ttl), 60.0).ttl for ttl in (None, 300.0, 5.0)]
+    [60.0, 60.0, 5.0]
+    """
+    fields: Any = command  # each kind has others
+    capped = command
+    if isinstance(command, CommandList):
+        capped = fields._replace(commands=[with_ttl_cap(each, cap) for each in command.commands])
+    elif type(command) in _LIMITING and (fields.ttl is None or fields.ttl > cap):
+        capped = fields._replace(ttl=cap)
+    return capped

@@ -6,30 +6,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from shardcache.core.capabilities import CAS, STUBS
+from shardcache.core.capabilities import CAS, STUBS, Trait, commands_with
 from shardcache.core.commands import (
-    Cas,
-    CasKeep,
-    CasUntil,
     Command,
     CommandList,
     Delete,
-    DeleteCas,
     DeleteMany,
     Get,
     GetAged,
-    GetExpiry,
     GetMany,
     GetOrStub,
-    Gets,
-    Incr,
-    IncrSigned,
     Payload,
-    Peek,
     Reply,
     Set,
     SetMany,
-    Touch,
     When,
     keys_of,
 )
@@ -45,15 +35,12 @@ SPREAD: Final = 60.0  # seconds from the first process that switches to the last
 MOST_UNCONFIRMED: Final = 10_000  # keys whose delete an old node has not confirmed
 
 MANY: Final = (GetMany, SetMany, DeleteMany)
-# Commands that tell what only the key's own node can tell of a value: a token, an expiry.
-LOOKING: Final = frozenset({Gets, GetAged, Peek, GetExpiry})
+LOOKING: Final = commands_with(Trait.LOOKS)
 
-_READING: Final = frozenset({Get, GetMany})
-_WITH_MORE: Final = frozenset({Gets, GetAged, Peek})  # their replies have a payload and more
-# Commands that replace or remove what there is, whatever it is.
-_REPLACING: Final = frozenset({SetMany, Cas, CasKeep, CasUntil, Delete, DeleteMany, DeleteCas})
-# Commands that change what there is: the value moves first.
-_CHANGING: Final = frozenset({Incr, IncrSigned, Touch})
+_READING: Final = commands_with(Trait.READS)
+_WITH_MORE: Final = commands_with(Trait.READS | Trait.LOOKS)  # replies have a payload and more
+_REPLACING: Final = commands_with(Trait.REPLACES)
+_CHANGING: Final = commands_with(Trait.CHANGES)  # the value moves first
 
 _MOVING_PREFIXES: Final = (ESCAPED, TAGS)  # of all reserved keys, these alone move with their owner
 _TO_COPY: Final = STUBS | CAS  # what the target of a copy must support

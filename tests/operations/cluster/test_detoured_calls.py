@@ -6,11 +6,26 @@ import pytest
 
 from operations.failover_harness import FailoverHarness
 from operations.harness import EventLog, closing
-from shardcache.core.commands import Set
+from shardcache.core.commands import (
+    Acquire,
+    Cas,
+    CommandList,
+    CompareAndExpire,
+    Delete,
+    Get,
+    GetOrStub,
+    Renew,
+    Set,
+    SetMany,
+    Touch,
+    with_ttl,
+)
 from shardcache.core.events import CallDetoured, CallFinished, KeysAccessed, NodeFailed
 from shardcache.core.reserved_keys import DETOURED
+from shardcache.operations.cluster.failover import with_ttl_cap
 
 KEYS = [f"k{number}" for number in range(40)]
+ONE = (0, b"1")
 
 
 @pytest.fixture
@@ -106,3 +121,37 @@ class TestCounting:
         harness.cluster.note_refused = lambda member, error: told.append((member, error))
         harness.get(harness.mine[0])
         assert told == [(harness.members[0], harness.members[0].health.error)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Set(b"k", ONE, 30.0),
+        SetMany([(b"k", ONE)], 30.0),
+        Cas(b"k", ONE, None, 30.0),
+        Touch(b"k", 30.0),
+        CommandList([Set(b"k", ONE, 30.0), Delete(b"l")]),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_a_cap_shortens_the_life_of_values(command):
+    """A shorter ttl stays."""
+    assert with_ttl_cap(command, 5.0) == with_ttl(command, 5.0)
+    assert with_ttl_cap(command, 60.0) == command
+    assert with_ttl_cap(with_ttl(command, None), 5.0) == with_ttl(command, 5.0)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        GetOrStub(b"k", b"mark", 30.0),
+        Renew(b"k", b"mark", None, 30.0),
+        Acquire(b"k", ONE, 30.0),
+        CompareAndExpire(b"k", ONE, 30.0),
+        Get(b"k"),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_a_cap_leaves_stubs_and_locks_the_ttl_of_their_owner(command):
+    """They end by themselves."""
+    assert with_ttl_cap(command, 5.0) == command
