@@ -6,6 +6,7 @@ import gc
 import sys
 import tracemalloc
 from random import Random
+from weakref import WeakValueDictionary
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,14 @@ KEYS = [b"key:%d" % number for number in range(300)]
 def nodes(count, weight=lambda _number: 1):
     """Return nodes of a test's own, so that no other test's table is theirs."""
     return [Node(f"memory://shelf-{number}", weight=weight(number)) for number in range(count)]
+
+
+class Dropping(WeakValueDictionary):
+    """Tables whose references are dead."""
+
+    def valuerefs(self):
+        """Return as many references as there are tables."""
+        return [lambda: None for _ in self]
 
 
 @pytest.fixture
@@ -117,6 +126,16 @@ def test_after_a_change_only_new_nodes_are_hashed(hashes, weight):
     assert len(lost) < len(set(hashes)) / 10
     assert all(hashes.count(slot) == MANY - 1 for slot in lost)
     del placement, grown, shrunk
+
+
+def test_a_table_that_another_thread_drops_is_no_model(hashes, monkeypatch):
+    """Its reference may be dead by the time it is looked at."""
+    _, placement = owners(nodes(MANY))
+    monkeypatch.setattr(slot_tables, "_tables", Dropping(slot_tables._tables))
+    hashes.clear()
+    _, grown = owners(nodes(MANY + 1))
+    assert len(hashes) == (MANY + 1) * len(set(hashes))
+    del placement, grown
 
 
 @given(st.data())

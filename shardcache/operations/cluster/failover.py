@@ -281,7 +281,7 @@ def _may_be_repeated(member: Member, command: Command, error: NodeError) -> bool
 def with_ttl_cap(command: Command, cap: float) -> Command:
     """Return a command whose values live for at most `cap` seconds; leases and marks keep their ttl.
 
-    >>> [with_ttl_cap(SetMany([], ttl), 60.0).ttl for ttl in (None, 300.0, 5.0)]
+    >>> [with_ttl_cap(Set(b"k", (0, b"1"), ttl), 60.0).ttl for ttl in (None, 300.0, 5.0)]
     [60.0, 60.0, 5.0]
     """
     fields: Any = command  # each kind has others

@@ -22,6 +22,7 @@ from backends.redis.wires import (
     feed_in_parts,
     make_wire,
     sent,
+    sent_by,
 )
 from shardcache.backends.redis.batches import MGET_BYTES, MGET_KEYS
 from shardcache.backends.redis.header import from_redis, to_redis
@@ -326,6 +327,15 @@ def test_no_two_writes_are_the_same():
     stored = [words[2] for command in (SetMany(texts), Set(b"k", TEXT)) for words in sent(command)]
     assert len(set(stored)) == len(stored) == 101
     assert {from_redis(each) for each in stored} == {TEXT}
+
+
+def test_no_two_writes_of_a_connection_are_the_same():
+    """One at a time or many at once, small or large."""
+    many = SetMany([(b"k%d" % number, TEXT) for number in range(3)])
+    one, large = Set(b"k", TEXT), Set(b"k", (TEXT[0], TEXT[1] * 100_000))
+    requests = sent_by(make_wire(), one, one, many, one, large, large, many, one)
+    stored = [words[2] for words in requests]
+    assert len(set(stored)) == len(stored) == 12
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,14 @@ def make_wire(**options):
 
 def sent(command, **options):
     """Return the words of each request that a command comes to."""
+    return sent_by(make_wire(**options), command)
+
+
+def sent_by(wire, *commands):
+    """Return the words of each request that commands come to, on one connection."""
     reader = hiredis.Reader()
-    reader.feed(b"".join(make_wire(**options).encode(command)))
+    for command in commands:
+        reader.feed(b"".join(wire.encode(command)))
     words = []
     while request := reader.gets():
         words.append(request)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shardcache import AsyncClient, Client
+from shardcache import AsyncClient, Client, Observer
 from shardcache.core.commands import COUNTER_MAX, Delete, Get, Set
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
@@ -38,6 +38,17 @@ class Node:
 
     def __getattr__(self, name):
         return getattr(self.backend, name)
+
+
+class Calls(Observer):
+    """An observer that notes calls, with their hits and misses."""
+
+    def __init__(self):
+        self.heard = []
+
+    def call_finished(self, event):
+        """Note a call."""
+        self.heard.append((event.command, event.hits, event.misses))
 
 
 @pytest.fixture(params=["miss", "raise"])
@@ -158,6 +169,20 @@ def test_the_replies_of_a_watched_node_are_looked_at(client):
     assert figures(client)[:2] == [2, 1]
 
 
+def test_calls_are_observed():
+    """A read, a write, and the read of a cached value."""
+    observer = Calls()
+    with Client("memory://a", observers=[observer]) as client:
+        (member,) = client._cluster.members.values()
+        member.backend = Node(member.backend)
+        member.get_straight = member.backend.get_straight
+        assert client._cluster.straight
+        assert client.set("k", 7, 60) is True
+        assert client.get("k") == 7
+        assert client.get_or_set("k", lambda: 8, ttl=60) == 7
+    assert observer.heard == [("set", 0, 0), ("get", 1, 0), ("get", 1, 0)]
+
+
 def test_a_node_without_a_straight_way_is_read_by_the_general_one():
     """Such as a memory node."""
     with Client("memory://a") as client:
@@ -184,6 +209,19 @@ def test_a_node_without_a_straight_way_is_read_by_the_general_one():
 def test_only_the_usual_count_is_straight(call, usual):
     """All others are checked by the general way."""
     assert straight.counts(*call) is usual
+
+
+def test_an_awaited_get_is_observed():
+    """As one that blocks is."""
+    observer = Calls()
+
+    async def main():
+        async with AsyncClient("memory://a", observers=[observer]) as client:
+            await client.set("k", 7, 60)
+            return await client.get("k")
+
+    assert asyncio.run(main()) == 7
+    assert observer.heard == [("set", 0, 0), ("get", 1, 0)]
 
 
 @pytest.mark.parametrize("on_error", ["miss", "raise"])

@@ -189,6 +189,22 @@ def test_an_extension_must_leave_time_to_use(delay, kept):
     assert bool(hold.lost) is not kept
 
 
+@pytest.mark.parametrize(("age", "waits"), [(0.0, 0.5), (TTL - 0.5, 0.5)])
+def test_an_extension_waits_for_the_call_or_the_lock_to_end(age, waits):
+    """Whichever ends first: what is said later is of no use."""
+    harness = LockHarness(timeout=waits if not age else 10.0)
+    process = harness.process
+    hold = harness.attempt(process, POLICY)
+    harness.advance(age)
+    for node in harness.nodes:
+        node.stopped = True
+    asked = harness.world.now
+    task = process.run(hold.extend(TTL))
+    harness.advance(20.0, lambda: task.done)
+    assert task.result is False
+    assert harness.world.now - asked <= waits + 0.01
+
+
 def test_an_extension_on_memcached_costs_a_second_too():
     """The lease ends before nodes that count whole seconds drop it."""
     harness = LockHarness(kinds=MEMCACHED)

@@ -340,6 +340,15 @@ class TestAgeing:
         assert harness.call_all() == [1] * 8
         assert harness.source.calls == 3
 
+    def test_an_unreadable_value_is_recomputed(self):
+        """Though its age would allow to serve it."""
+        harness = RecomputeHarness(processes=1, ttl=10.0, stale=5.0)
+        request = harness.request()
+        garbage = seal((127 << SHIFT, b"of no codec"), harness.now, 0.0, 10.0, ())
+        harness.run(request.ask(Set(request.name, (ENVELOPE_FLAGS, pack(garbage)), 100.0)))
+        assert harness.call(0) == 0
+        assert (harness.source.calls, harness.count("misses"), harness.count("hits")) == (1, 1, 0)
+
     def test_an_unreadable_last_resort_is_not_served(self):
         """The function's error is raised, not that of the codec."""
         harness = RecomputeHarness(processes=1, ttl=10.0, stale=5.0, stale_if_error=60.0)
