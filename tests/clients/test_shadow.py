@@ -10,20 +10,13 @@ from collections import Counter
 
 import pytest
 
-from shardcache import Client, ConfigurationError, Shadow
+from operations.harness import EventLog
+from shardcache import Client, ConfigurationError, Shadow, ShadowCompared
 from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
 
 KEYS = [f"user:{number}" for number in range(400)]
 WITHIN = 30.0
-
-
-class Log:
-    """An observer of comparisons."""
-
-    def __init__(self):
-        self.events = []
-        self.shadow_compared = self.events.append
 
 
 def urls_of(servers):
@@ -68,7 +61,7 @@ def test_planted_differences_are_found_and_no_others(mode, pools, settings):
     with Client(redis, timeout=10, **settings) as other:
         other.set_many({**values, **dict.fromkeys(wrong, "wrong")}, ttl=600)
         other.delete_many(absent)
-    log = Log()
+    log = EventLog(ShadowCompared)
     client = shadowed(mode, memcached, redis, log, **settings)
     client.set_many(values, ttl=600)
     assert len(client.get_many(KEYS[:200])) == 200

@@ -8,22 +8,12 @@ import time
 
 import pytest
 
-from shardcache import AsyncClient, Client, Node, Observer, TooManyConnectionsError
+from operations.harness import EventLog
+from shardcache import AsyncClient, Client, Node, NodeEjected, TooManyConnectionsError
 
 THREADS = 50
 SECONDS = 2.0
 DIALS_LATER = 20  # within so long, or a few times that on a busy machine
-
-
-class Ejections(Observer):
-    """Counts ejections."""
-
-    def __init__(self):
-        self.count = 0
-
-    def node_ejected(self, _event):
-        """Count one."""
-        self.count += 1
 
 
 @pytest.fixture(params=["memcached", "pymemcache", "redis"])
@@ -109,7 +99,7 @@ def counted(client):
 @pytest.mark.slow
 def test_open_connections_are_kept_and_used(limited_url, meter, caplog):
     """Many threads share them: no node is ejected, all keys are found, and dials are few."""
-    ejections = Ejections()
+    ejections = EventLog(NodeEjected)
     with (
         caplog.at_level(logging.WARNING, "shardcache"),
         Client(limited_url, timeout=5.0, observers=[ejections]) as client,
@@ -120,7 +110,7 @@ def test_open_connections_are_kept_and_used(limited_url, meter, caplog):
             return client.get(key) == value
 
         calls, hits = hammered(ask_once, SECONDS)
-        assert (ejections.count, hits) == (0, calls)
+        assert (len(ejections.events), hits) == (0, calls)
         assert 0 < counted(client) <= THREADS
         # At first one for each thread, which cannot know; then one at a time, with pauses.
         assert meter.dials() <= THREADS + DIALS_LATER
@@ -130,7 +120,7 @@ def test_open_connections_are_kept_and_used(limited_url, meter, caplog):
 
 async def test_tasks_need_one_connection(limited_url, meter):
     """However many tasks there are."""
-    ejections = Ejections()
+    ejections = EventLog(NodeEjected)
     async with AsyncClient(limited_url, timeout=5.0, observers=[ejections]) as client:
 
         async def ask(number):
@@ -139,7 +129,7 @@ async def test_tasks_need_one_connection(limited_url, meter):
                 assert await client.get(f"k{number}") == number
 
         await asyncio.gather(*(ask(number) for number in range(THREADS)))
-        assert ejections.count == 0
+        assert len(ejections.events) == 0
     if "pymemcache" not in limited_url:  # whose tasks have threads
         assert meter.dials() == 1
 
@@ -148,7 +138,7 @@ async def test_tasks_need_one_connection(limited_url, meter):
 @pytest.mark.parametrize("limited_url", ["memcached", "redis"], indirect=True)
 def test_loops_without_a_connection_eject_no_node(limited_url, meter, caplog):
     """Loops that have one go on, and dials are few."""
-    ejections = Ejections()
+    ejections = EventLog(NodeEjected)
     client = AsyncClient(limited_url, timeout=5.0, observers=[ejections])
     loops = {}
 
@@ -162,7 +152,7 @@ def test_loops_without_a_connection_eject_no_node(limited_url, meter, caplog):
     for loop in loops.values():
         loop.run_until_complete(client.aclose())
         loop.close()
-    assert ejections.count == 0
+    assert len(ejections.events) == 0
     assert 0 < hits < calls
     assert meter.dials() <= THREADS + DIALS_LATER
     lines = [line for line in caplog.messages if "takes no more connections:" in line]

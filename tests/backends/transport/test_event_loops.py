@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from backends.fakes import fake_node, token_of
-from shardcache import AsyncClient, NodeEjected, Observer
+from operations.harness import EventLog
+from shardcache import AsyncClient, NodeEjected
 from shardcache.testing.waiting import eventually
 
 TIMEOUT = 0.3
@@ -25,17 +26,6 @@ FEW = 5
 def descriptors() -> int:
     """Return how many descriptors this process has open."""
     return len([*Path("/proc/self/fd").iterdir()])
-
-
-class Ejections(Observer):
-    """Counts the nodes that were left out."""
-
-    def __init__(self):
-        self.nodes = []
-
-    def node_ejected(self, event: NodeEjected):
-        """Write it down."""
-        self.nodes.append(event.node)
 
 
 @pytest.fixture(params=["memcached", "redis"])
@@ -93,7 +83,7 @@ class TestPauses:
     @pytest.mark.parametrize("warm", [True, False])
     async def test_calls_of_the_turn_that_blocks_are_answered(self, server, warm):
         """They get the time of the pause again, up to a tenth of a second."""
-        log = Ejections()
+        log = EventLog(NodeEjected)
         async with AsyncClient(server.url, timeout=5) as other:
             await other.set("k", "v")
         async with AsyncClient(server.url, timeout=TIMEOUT, observers=[log]) as client:
@@ -104,11 +94,11 @@ class TestPauses:
                 await asyncio.sleep(0)  # they have been submitted in this turn
                 time.sleep(PAUSE)
                 assert await asyncio.gather(*calls) == ["v"] * 3
-        assert log.nodes == []
+        assert log.events == []
 
     async def test_a_batch_over_nodes_is_answered(self, memcached_servers):
         """Each of its nodes gets the time."""
-        log = Ejections()
+        log = EventLog(NodeEjected)
         urls = [server.url for server in memcached_servers]
         async with AsyncClient(urls, timeout=TIMEOUT, observers=[log]) as client:
             keys = [f"k{number}" for number in range(50)]
@@ -117,7 +107,7 @@ class TestPauses:
             await asyncio.sleep(0)
             time.sleep(PAUSE)
             assert len(await found) == len(keys)
-        assert log.nodes == []
+        assert log.events == []
 
     async def test_a_node_that_is_stopped_as_well_is_still_noticed(self, server):
         """Only the calls that the pause explains are excused."""
@@ -179,7 +169,7 @@ class TestArriving:
                         time.sleep(0.025)
                     connection.sendall(b"\r\n")
 
-        log = Ejections()
+        log = EventLog(NodeEjected)
         with fake_node(behave) as address:
             async with AsyncClient(
                 f"memcached://{address}", timeout=TIMEOUT, observers=[log]
@@ -190,7 +180,7 @@ class TestArriving:
                 for _ in range(FEW):
                     assert await client.get("small") is None
                 await big
-        assert log.nodes == []
+        assert log.events == []
 
 
 class TestDropped:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from shardcache import AsyncClient, Client, Observer
+from operations.harness import EventLog
+from shardcache import AsyncClient, CallFinished, Client
 from shardcache.core.commands import COUNTER_MAX, Delete, Get, Set
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
@@ -40,17 +41,6 @@ class Node:
         return getattr(self.backend, name)
 
 
-class Calls(Observer):
-    """An observer that notes calls, with their hits and misses."""
-
-    def __init__(self):
-        self.heard = []
-
-    def call_finished(self, event):
-        """Note a call."""
-        self.heard.append((event.command, event.hits, event.misses))
-
-
 @pytest.fixture(params=["miss", "raise"])
 def client(request):
     """Return a client of one node, whose backend is a `Node`."""
@@ -71,6 +61,11 @@ def node_of(client):
     """Return the node's backend."""
     (member,) = client._cluster.members.values()
     return member.backend
+
+
+def calls_in(log):
+    """Return the command of each call that an observer heard of, with its hits and misses."""
+    return [(event.command, event.hits, event.misses) for event in log.events]
 
 
 def fail(client, call, result):
@@ -171,8 +166,8 @@ def test_the_replies_of_a_watched_node_are_looked_at(client):
 
 def test_calls_are_observed():
     """A read, a write, and the read of a cached value."""
-    observer = Calls()
-    with Client("memory://a", observers=[observer]) as client:
+    log = EventLog(CallFinished)
+    with Client("memory://a", observers=[log]) as client:
         (member,) = client._cluster.members.values()
         member.backend = Node(member.backend)
         member.get_straight = member.backend.get_straight
@@ -180,7 +175,7 @@ def test_calls_are_observed():
         assert client.set("k", 7, 60) is True
         assert client.get("k") == 7
         assert client.get_or_set("k", lambda: 8, ttl=60) == 7
-    assert observer.heard == [("set", 0, 0), ("get", 1, 0), ("get", 1, 0)]
+    assert calls_in(log) == [("set", 0, 0), ("get", 1, 0), ("get", 1, 0)]
 
 
 def test_a_node_without_a_straight_way_is_read_by_the_general_one():
@@ -213,15 +208,15 @@ def test_only_the_usual_count_is_straight(call, usual):
 
 def test_an_awaited_get_is_observed():
     """As one that blocks is."""
-    observer = Calls()
+    log = EventLog(CallFinished)
 
     async def main():
-        async with AsyncClient("memory://a", observers=[observer]) as client:
+        async with AsyncClient("memory://a", observers=[log]) as client:
             await client.set("k", 7, 60)
             return await client.get("k")
 
     assert asyncio.run(main()) == 7
-    assert observer.heard == [("set", 0, 0), ("get", 1, 0)]
+    assert calls_in(log) == [("set", 0, 0), ("get", 1, 0)]
 
 
 @pytest.mark.parametrize("on_error", ["miss", "raise"])
