@@ -16,6 +16,7 @@ def lines(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["rediss", "memcacheds"])
 @pytest.mark.parametrize(
     ("option", "told"),

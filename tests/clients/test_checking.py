@@ -173,6 +173,7 @@ def test_a_full_redis_that_evicts_nothing_is_a_fault(client_of, make_redis):
     server.ask(b"CONFIG SET maxmemory 0\r\n", b"+OK\r\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
 def test_a_full_memcached_that_evicts_nothing_is_a_fault(client_of, make_memcached, scheme):
     """With `-M` it refuses every write, those of a cached function too."""

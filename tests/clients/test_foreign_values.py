@@ -239,6 +239,7 @@ class TestRaw:
 class TestCompressed:
     """zlib of other clients: not by default, and never more than a value and a call may have."""
 
+    @pytest.mark.slow
     def test_compressed_values_are_misses_unless_asked_for(self, make, memcached_servers, scheme):
         """A bomb is a counted miss at the cost of its own bytes."""
         server = memcached_servers[0]
@@ -266,6 +267,7 @@ class TestCompressed:
         assert client.get("fits") == bytes(3 * MIB)
         assert client.get("over", "miss") == "miss"
 
+    @pytest.mark.slow
     def test_the_kind_is_checked_before_inflating(self, make, memcached_servers, scheme):
         """A pickle that must not be read is not inflated either."""
         server = memcached_servers[0]

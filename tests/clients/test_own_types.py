@@ -91,6 +91,7 @@ def client(mode):
     made.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "codec",
     [None, "json", "pickle", Json(), Reversed()],

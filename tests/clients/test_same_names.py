@@ -329,6 +329,7 @@ def run(arguments, folder, url):
     return done.stdout.split() or done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_two_programs_never_read_each_others_values(memcached_servers, tmp_path):
     """Two scripts have a function of one name, on one node; as modules they have names."""
     url = memcached_servers[0].url

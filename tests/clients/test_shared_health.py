@@ -196,6 +196,7 @@ def test_an_interrupted_finalizer_keeps_nothing(make_memcached, monkeypatch, mod
     after.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["closed", "dropped"])
 def test_a_thousand_clients_leave_nothing(how):
     """Made and dropped, with or without another client at work."""

@@ -109,6 +109,7 @@ def test_an_unsigned_value_is_a_miss(make_signed, codec):
     assert figures["misses"] == 3 * len(forged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS)
 def test_an_unsigned_value_is_recomputed(make_signed, codec):
     """A cached function stores its own value over it, over a number too."""
@@ -147,6 +148,7 @@ def test_a_value_is_good_for_its_key_alone(make_signed, codec):
     assert KeySpace("shop").canonical(b"k") != KeySpace("shops").canonical(b"k")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_signature_is_good_for_its_kind_alone(make_signed, codec):
     """No value becomes an error, an envelope or a tag's version, nor the reverse."""
@@ -169,6 +171,7 @@ def test_a_signature_is_good_for_its_kind_alone(make_signed, codec):
                     payloads.open(b"k", (other, data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_signature_is_good_for_its_codec_alone(make_signed, codec):
     """Clients of several codecs may share one secret."""
@@ -208,6 +211,7 @@ class DeniedError(Exception):
     """An error of the application that is kept."""
 
 
+@pytest.mark.slow
 def test_a_stored_error_is_never_a_value(make_signed):
     """Under no flags, and no value is an error."""
     client = make_signed()
@@ -289,6 +293,7 @@ def test_a_value_of_an_invalidated_tag_does_not_come_back(make_signed):
     assert load() == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_runs")
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("secret", [None, NEW])

@@ -225,6 +225,7 @@ def agree(ours, theirs):
 CAUGHT = (MemcacheClientError, MemcacheServerError, OSError, TypeError)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_call_answers_as_pymemcache_s(make, setting, script):

@@ -23,6 +23,7 @@ def test_the_corpus(path):
     TARGETS[path.parent.name](path.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_short_run(name):
     """Nor do a few inputs by chance."""

@@ -330,6 +330,7 @@ def test_no_planted_value_delays_calls_for_long(cache, terms):
         assert function.calls == calls, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", ["plain", "stale", "tags", "result tags"])
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))
 def test_a_yes_of_an_invalidation_is_true(cache, key, terms):

@@ -327,6 +327,7 @@ def test_unusable_credentials_are_not_shown():
 TEXTS = ["one\nERROR forged", "\x1b[2J\x1b]0;x\x07", "a\u202eb", "\x9b31m", "\x00", "too late"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 @pytest.mark.parametrize(
     "kind", ["SERVER_ERROR", "CLIENT_ERROR", "ERROR", "-ERR", "-LOADING", "-OOM"]

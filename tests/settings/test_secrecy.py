@@ -200,6 +200,7 @@ def unnamed(error):
     return error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", MISPLACED)
 @pytest.mark.parametrize(("scheme", "option"), NODE_OPTIONS)
 def test_no_option_of_a_node_that_is_refused_is_quoted(scheme, option, value):

@@ -127,6 +127,7 @@ def test_a_weight_moves_keys_one_way(numbers, data):
         assert after in {before, heavier.name}
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(NAMES.filter(lambda numbers: len(numbers) < 5), st.data())
 def test_rendezvous_balances_as_chance_does(numbers, data):
@@ -149,6 +150,7 @@ def test_maglev_balances_within_one_entry(numbers, size):
     assert max(held.values()) - min(held[index] for index in range(len(numbers))) <= 1
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20))
 def test_maglev_balances_weights_within_three_entries(weights):
@@ -196,6 +198,7 @@ def filled_round_by_round(nodes, size):
                 return table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "slack"), [(2, 0.005), (5, 0.005), (10, 0.005), (100, 0.01), (1000, 0.015)]
 )

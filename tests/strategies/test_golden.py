@@ -169,6 +169,7 @@ def test_pymemcache_agrees_with_pymemcache(addresses, key):
 ROUNDED = {25, 47, 50, 55, 61, 71, 94, 100}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, 101))
 def test_libmemcached_rounds_in_single_precision(count):
     """At some sizes equal nodes have 156 points, not 160; libketama and spymemcached differ."""

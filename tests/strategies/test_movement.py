@@ -46,6 +46,7 @@ def test_runs_agree_with_a_sample(strategy):
         assert exact.after[name] == pytest.approx(counted.after[name], abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [*RUNS, Jump(), Pymemcache()], ids=lambda each: each.name)
 def test_nothing_moves_without_a_change(strategy):
     """A placement compared with itself stays."""
@@ -80,6 +81,7 @@ def test_between_strategies_a_sample_is_counted():
     assert movement.moved == pytest.approx(5 / 6, abs=0.03)
 
 
+@pytest.mark.slow
 def test_many_nodes_are_sampled():
     """Where exactness would take many seconds, every so many slots are looked at."""
     nodes = [Node(f"memory://{number}") for number in range(400)]
@@ -108,6 +110,7 @@ def test_runs_cover_their_space_once(strategy, count):
     assert hash_ranges.space == strategy.build(NODES).hash_ranges().space
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 8, 32, 100])
 @pytest.mark.parametrize("strategy", [*RUNS, Jump()], ids=lambda each: each.name)
 def test_an_estimate_is_near(strategy, count):

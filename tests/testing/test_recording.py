@@ -28,6 +28,7 @@ def shares(counts):
     return {key: pytest.approx(count / counts.total(), abs=2e-4) for key, count in counts.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("alpha", [0.6, 1.1])
 def test_a_profile_is_that_of_the_traffic(file, mode, alpha):

@@ -7,6 +7,7 @@ import pytest
 from shardcache.testing.driving import make_client
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memcached", "redis"])
 def test_a_hundred_megabytes_over_three_nodes(mode, kind, make_memcached, make_redis):
     """10,000 keys of 10 KiB go out and come back whole, without a deadlock."""

@@ -87,6 +87,7 @@ POLLS = """
 """
 
 
+@pytest.mark.slow
 def test_refused_calls_let_other_greenlets_run(make_memcached):
     """The prober is one of them."""
     server = make_memcached()

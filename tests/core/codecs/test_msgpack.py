@@ -395,6 +395,7 @@ def crafted(members, code):
     return head + b"".join(forms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [2, 3, None], ids=["set", "frozenset", "dict"])
 @pytest.mark.parametrize("kind", ["int", "decimal", "uuid", "tuple", "frozenset"])
 def test_many_members_of_one_hash_are_not_read(kind, code):

@@ -83,6 +83,7 @@ def test_damaged_data_is_refused(data, fault):
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.slow
 def test_a_call_has_one_budget_for_all_its_values():
     """Values of which each is within its limit add up; broken ones count as well."""
     largest = MAX_INFLATED // 2
@@ -100,6 +101,7 @@ def test_a_call_has_one_budget_for_all_its_values():
     assert len(InflateBudget(2 * MAX_INFLATED).inflate(value)) == largest
 
 
+@pytest.mark.slow
 def test_a_batch_shares_a_budget_and_single_values_do_not():
     """A decoder is of one call; without compressed values there is nothing to count."""
     payloads = reading(compressed=True)
