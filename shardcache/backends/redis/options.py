@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+from urllib.parse import quote, urlencode
 
 from redis.connection import parse_url
 from redis.credentials import UsernamePasswordCredentialProvider
@@ -14,7 +15,7 @@ from shardcache.backends.transport.tls import TLS_OPTIONS
 from shardcache.core.placement.nodes import Node, is_local
 from shardcache.core.placement.url_warnings import DECIDED_BY_CLIENT
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.urls import redact, split_url
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # Redis's own limit, unless it is configured
@@ -95,15 +96,17 @@ def read_options(
 
 def _parse(node: Node) -> dict[str, Any]:  # each option has its own type
     """Return the options that redis-py parses, except for TLS, which `transport.tls` parses."""
-    parts = split_url(node.url)
-    scheme = "unix" if is_local(parts.scheme) else "rediss" if is_secure(parts.scheme) else "redis"
-    fields = (field for field in parts.fields if field.partition("=")[0] not in TLS_OPTIONS)
-    url = replace(parts, scheme=scheme).alone(parts.hosts[0], tuple(fields))
+    address = node.address
+    database = "" if is_local(address.scheme) else f"/{quote(address.path)}"
+    options = [option for option in address.options if option[0] not in TLS_OPTIONS]
     try:
-        return dict(parse_url(url))  # type: ignore[no-untyped-call]  # redis-py's own
+        parsed = parse_url(f"redis://{database}?{urlencode(options)}")  # type: ignore[no-untyped-call]
     except ValueError as error:  # it names the option, and nothing else of the URL
         fault = str(error).lower()
-    # Raised outside the handler: the frames of redis-py's traceback contain the password.
+    else:
+        named = {"username": address.username, "password": address.password}
+        return {**parsed, **{name: text for name, text in named.items() if text}}
+    # Raised outside the handler: the frames of redis-py's traceback contain the options.
     raise ConfigurationError(f"node {node.name}: {fault}")
 
 
