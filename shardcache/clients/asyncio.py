@@ -73,7 +73,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """Return the value of `key`, or `default`; a stored `None` is a hit."""
         cluster = self._cluster
         if cluster.straight:
-            return await straight.get_awaited(cluster, key, default)
+            return await straight.get_async(cluster, key, default)
         return await single.get(cluster, key, default)
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:

@@ -132,7 +132,7 @@ class LockProviderContract:
         assert len(fences) == CONTENDERS * ROUNDS
         check_fences(fences)
 
-    def test_a_waiter_that_is_too_late_is_told(self, make: MakeClient, ttl: float) -> None:
+    def test_a_waiter_that_is_too_late_is_reported(self, make: MakeClient, ttl: float) -> None:
         """`LockTimeout` says that another client holds it."""
         one, other = make(), make()
         take(one, "report", 10 * ttl)
@@ -204,7 +204,7 @@ class LockProviderContract:
         assert release(one, lease) is False
         assert (again.valid, lease.lost) == (True, False)
 
-    def test_a_loss_is_told_once(self, make: MakeClient, ttl: float) -> None:
+    def test_a_loss_is_reported_once(self, make: MakeClient, ttl: float) -> None:
         """The observers of the holder's client get one event for a lease that is lost."""
         lost: list[Any] = []
 

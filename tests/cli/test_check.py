@@ -27,7 +27,7 @@ def test_all_is_well(typed, memcached_servers, redis_servers):
     assert note.startswith(f"127.0.0.1:{redis.port}: it evicts nothing")
 
 
-def test_what_is_wrong_is_told_and_exits_with_1(typed, nodes):
+def test_what_is_wrong_is_reported_and_exits_with_1(typed, nodes):
     """The node that is well is told as well; the password of no URL is."""
     urls, well, locked = nodes
     status, out, errors = typed("check", "--url", urls)

@@ -44,7 +44,7 @@ def test_a_disabled_cache_can_be_looked_at(typed, url):
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1"])
-def test_no_time_to_live_is_told(typed, url, ttl):
+def test_no_time_to_live_is_reported(typed, url, ttl):
     """Storing for no time removes the key, and `set` says so."""
     assert typed("set", "k", "old", "--url", url)[0] == 0
     status, out, _ = typed("set", "k", "v", "--ttl", ttl, "--url", url)
@@ -176,14 +176,14 @@ def test_plugins_that_offer_nothing_by_name_are_listed_too(typed, monkeypatch, t
         (["demo", "--servers", "oracle"], "memcached"),
     ],
 )
-def test_mistakes_are_told_in_a_line(typed, words, told):
+def test_mistakes_are_reported_in_a_line(typed, words, told):
     """Bad usage exits with 2 and says what is known, without a traceback."""
     status, _, errors = typed(*words)
     assert status == 2
     assert told in errors
 
 
-def test_a_node_that_is_down_is_told_in_a_line(typed):
+def test_a_node_that_is_down_is_reported_in_a_line(typed):
     """A failing node exits with 1, and its reason is told, once for all its keys."""
     for words in (["get", "k"], ["delete", "k"], ["delete", "k", "l"]):
         status, _, errors = typed(*words, "--url", "memcached://127.0.0.1:1")

@@ -67,7 +67,7 @@ def test_a_key_that_looks_like_the_option_asks_for_nothing(typed):
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_bug_is_told_in_a_line(capsys, more):
+def test_a_bug_is_reported_in_a_line(capsys, more):
     """What nobody foresaw is an error with a status as well."""
     status = report_error(RuntimeError("surprise\x1b[2J"), more)
     shown = capsys.readouterr()
@@ -157,7 +157,7 @@ def test_a_reader_that_leaves_early_is_no_error(words, closed):
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_is_told(unbuffered):
+def test_a_full_disk_is_reported(unbuffered):
     """Output that cannot be written is an error, in a line: at once, or when it is flushed."""
     with FULL.open("w") as full:
         result = subprocess.run(

@@ -46,7 +46,7 @@ class TestTelling:
         assert re.fullmatch(r"a b\\n +lock +this test +20\S+T\S+ +\d+\.\d s +2", first)
         assert re.fullmatch(r"report +lock +this test +20\S+T\S+ +\d+\.\d s +1", second)
 
-    def test_one_lock_is_told_by_its_name(self, typed, where):
+    def test_one_lock_is_reported_by_its_name(self, typed, where):
         """As JSON too."""
         status, out, _ = typed("locks", "report", *where, "--json")
         (found,) = json.loads(out)

@@ -62,7 +62,7 @@ def test_an_observer_that_raises_hears_of_the_next_call():
     assert client.observer_errors == 2
 
 
-async def test_calls_of_a_task_that_an_observer_starts_are_told():
+async def test_calls_of_a_task_that_an_observer_starts_are_reported():
     """The task is no part of the observer."""
     tasks = []
 

@@ -33,7 +33,7 @@ def urls(request):
     return [server.url for server in request.getfixturevalue(f"{request.param}_servers")]
 
 
-def test_calls_and_changes_are_told(mode):
+def test_calls_and_changes_are_reported(mode):
     """Each node asked, and each change of nodes, is an event."""
     log = EventLog(*OBSERVED)
     client = make_client(mode, ["memory://a"], observers=[log])
@@ -47,7 +47,7 @@ def test_calls_and_changes_are_told(mode):
     assert [node.name for node in changed.change.added] == ["b"]
 
 
-def test_swallowed_errors_are_told_and_counted(mode):
+def test_swallowed_errors_are_reported_and_counted(mode):
     """A miss that was an error is an event and a count."""
     log = EventLog(*OBSERVED)
     client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5)
@@ -223,7 +223,7 @@ class KeyLog(Observer):
         ]
 
 
-def test_the_keys_of_single_calls_are_told(urls, mode):
+def test_the_keys_of_single_calls_are_reported(urls, mode):
     """With the bytes of each value, over every kind of node, to both clients."""
     log = KeyLog()
     client = make_client(mode, urls, observers=[log], timeout=5.0, default_ttl=300)
@@ -256,7 +256,7 @@ def test_the_keys_of_single_calls_are_told(urls, mode):
     client.close()
 
 
-def test_the_keys_of_batches_are_told_by_node(urls, mode):
+def test_the_keys_of_batches_are_reported_by_node(urls, mode):
     """Each node tells of its own keys, by the names they have there."""
     log = KeyLog()
     client = make_client(mode, urls, observers=[log], timeout=5.0, namespace="shop")

@@ -200,7 +200,7 @@ def test_a_write_that_lands_late_does_not_undo_a_delete(mode, server):
 
 
 @pytest.mark.parametrize("on_overflow", ["warn", "flush"])
-def test_more_than_can_be_remembered_is_told(mode, server, monkeypatch, caplog, on_overflow):
+def test_more_than_can_be_remembered_is_reported(mode, server, monkeypatch, caplog, on_overflow):
     """The node keeps the rest, unless the client wants it emptied."""
     monkeypatch.setattr(pending, "MOST", 5)
     log = EventLog(DeletesOverflowed, DeletesReplayed)

@@ -51,7 +51,7 @@ def test_a_plugin_adds_a_strategy():
     assert loaded.infos[-1].offers == ("strategy mine",)
 
 
-def test_two_claims_to_one_name_are_told_with_both_names():
+def test_two_claims_to_one_name_are_reported_with_both_names():
     """Nobody's strategy is replaced in silence."""
     loaded = Plugins()
     offered = plugin(
@@ -69,7 +69,7 @@ def test_a_hook_that_is_none_is_refused():
         loaded.add(misspelt, "odd", "odd-dist")
 
 
-def test_changes_of_nodes_are_told_to_plugins():
+def test_changes_of_nodes_are_reported_to_plugins():
     """A plugin hears of each change, after it."""
     told: list[object] = []
 
@@ -181,7 +181,7 @@ def test_a_plugin_that_is_called_as_the_package_can_be_kept_out(install, monkeyp
     assert imported == []
 
 
-def test_two_plugins_of_one_name_are_told_with_both_distributions(install, monkeypatch):
+def test_two_plugins_of_one_name_are_reported_with_both_distributions(install, monkeypatch):
     """Whichever was meant; and so is one plugin under two names."""
     install("first", same="plugin_one")
     install("second", same="plugin_two")
@@ -190,7 +190,7 @@ def test_two_plugins_of_one_name_are_told_with_both_distributions(install, monke
     assert "plugin_one" not in str(load_by(monkeypatch, "-same").infos)
 
 
-def test_one_plugin_under_two_names_is_told(install, monkeypatch):
+def test_one_plugin_under_two_names_is_reported(install, monkeypatch):
     """Its hooks would run once, under a name that nobody can choose."""
     install("twice", one="plugin_one", other="plugin_one")
     with pytest.raises(

@@ -44,7 +44,7 @@ def test_its_nodes_are_written_as_a_clients_are():
     assert pickle.loads(pickle.dumps(GUTTER)) == GUTTER
 
 
-def test_all_faults_are_told():
+def test_all_faults_are_reported():
     """Of the nodes and of the life."""
     assert faults_of(Gutter, [], ttl_cap=0) == (
         "nodes: a topology needs at least one node",

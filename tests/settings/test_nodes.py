@@ -98,7 +98,7 @@ def test_query_is_shared_out(url, nodes, settings):
         ("memory://a?secret=hunter2", ["?secret=: a secret does not belong in a URL"]),
     ],
 )
-def test_every_fault_of_a_url_is_told(url, faults):
+def test_every_fault_of_a_url_is_reported(url, faults):
     """Faulty hosts are told by their place, faulty fields by their name, all in one error."""
     with pytest.raises(ConfigurationError) as caught:
         parse_nodes(url)
@@ -130,7 +130,7 @@ OF_THE_CLIENT = (
 )
 
 
-def test_every_fault_of_a_list_is_told():
+def test_every_fault_of_a_list_is_reported():
     """One error tells the fault of each entry, by its place."""
     with pytest.raises(ConfigurationError) as caught:
         node_list(

@@ -197,7 +197,7 @@ def test_values_are_checked_strictly(name, value):
 
 
 @given(st.sets(st.sampled_from(sorted(BAD)), min_size=1), st.data())
-def test_all_faults_are_told_at_once(broken, data):
+def test_all_faults_are_reported_at_once(broken, data):
     """One error tells of every broken setting and of no sound one."""
     bad = {name: data.draw(st.sampled_from(BAD[name])) for name in sorted(broken)}
     told = faults_of(Settings.from_dict, {"nodes": "memory://a", **bad, "strateggy": 1})

@@ -172,7 +172,7 @@ class TestFaults:
         (fault,) = faults_of(mix={"get_many": 1, "get": 1})
         assert fault == f"mix has no operation 'get_many' (known: {', '.join(OPERATIONS)})"
 
-    def test_all_faults_are_told_at_once(self):
+    def test_all_faults_are_reported_at_once(self):
         """Nobody has to repair one to see the next."""
         faults = faults_of(keys=0, sizes=[], mix={"gte": 1, "set": -1}, miss_ratio=2)
         assert [fault.split()[0] for fault in faults] == [
@@ -221,7 +221,7 @@ class TestFiles:
         with pytest.raises(ConfigurationError, match=r"traffic\.toml: is not UTF-8"):
             Profile.load(file)
 
-    def test_every_fault_of_a_file_is_told_with_its_name(self, file):
+    def test_every_fault_of_a_file_is_reported_with_its_name(self, file):
         """Fields that are unknown, missing or of a wrong type."""
         text = SHOP.replace("keys = 10000", "keyz = 10000").replace("[[1936, 1.0]]", '"large"')
         faults = load_faults(file, text.replace('"2h"', '"2 fortnights"'))

@@ -74,7 +74,7 @@ class TestFiles:
         recorder.write()
         assert (tmp_path / "shop.toml").exists()
 
-    def test_arguments_that_cannot_work_are_told_at_once(self, tmp_path):
+    def test_arguments_that_cannot_work_are_reported_at_once(self, tmp_path):
         """Before hours of traffic are recorded for nothing."""
         with pytest.raises(ConfigurationError) as raised:
             ProfileRecorder(tmp_path / "none" / "shop.toml", seconds=0, max_keys=0)

@@ -133,7 +133,7 @@ def test_a_user_logs_in_by_sasl(make, secured, caplog):
     assert "SASL(" not in caplog.text  # from what is sent a password can be guessed
 
 
-def test_a_wrong_password_is_told(mode, secured, caplog):
+def test_a_wrong_password_is_reported(mode, secured, caplog):
     """By the first call and by later ones, without the password."""
     caplog.set_level(logging.DEBUG, "shardcache")
     url, authority = secured

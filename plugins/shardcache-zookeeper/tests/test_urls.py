@@ -44,7 +44,7 @@ def test_servers_with_tls_have_a_scheme_of_their_own():
     assert parse_url("zookeeper://h", context).tls is None
 
 
-def test_an_option_that_weakens_tls_is_told(caplog):
+def test_an_option_that_weakens_tls_is_reported(caplog):
     """As one of a node is."""
     with Client("memory://a", locks="zookeepers://h?ssl_cert_reqs=none"):
         assert "locks: ssl_cert_reqs=none: any server is accepted" in caplog.text

@@ -57,7 +57,7 @@ def read(cluster: Cluster, member: Member, name: bytes, get_straight: Callable[.
     return reply
 
 
-async def get_awaited(cluster: Cluster, key: Key, default: Any) -> Any:
+async def get_async(cluster: Cluster, key: Key, default: Any) -> Any:
     """Return what `get` returns, over a port whose backends return futures."""
     name, member, _ = cluster.route(key)
     health = member.health

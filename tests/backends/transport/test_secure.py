@@ -64,7 +64,7 @@ def test_bad_tls_options_are_faults_of_the_settings(scheme, query, fault, tls, t
         Client(url)
 
 
-def test_all_faults_of_tls_are_told_at_once(mode):
+def test_all_faults_of_tls_are_reported_at_once(mode):
     """One error lists them."""
     url = "memcacheds://h?ssl_ca_certs=/nowhere&ssl_certfile=/nowhere&ssl_cert_reqs=nonee"
     with pytest.raises(ConfigurationError) as raised:

@@ -87,6 +87,6 @@ def test_equal_values_do_not_differ(value, twin):
         (math.nan, 1.0, "another value"),
     ],
 )
-def test_the_place_and_the_types_are_told(value, twin, difference):
+def test_the_place_and_the_types_are_reported(value, twin, difference):
     """Neither values nor keys of dicts are."""
     assert first_difference(value, twin) == difference

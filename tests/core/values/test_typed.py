@@ -62,7 +62,7 @@ def test_signed_values_of_a_type():
         signed.decode(b"other", payload)
 
 
-def test_a_value_that_does_not_validate_is_told_apart():
+def test_a_value_that_does_not_validate_is_reported_apart():
     """From bytes that no codec wrote; neither quotes what it read."""
     with pytest.raises(
         InvalidValueError, match=r"not a valid core\.own_types\.samples\.Point"
@@ -75,7 +75,7 @@ def test_a_value_that_does_not_validate_is_told_apart():
     assert type(other.value) is DecodeError
 
 
-def test_an_error_of_the_last_way_to_dump_is_told():
+def test_an_error_of_the_last_way_to_dump_is_reported():
     """The first ways lose more than the last."""
     with pytest.raises(EncodeError, match="codec 'raw' cannot store dict"):
         typed(Point, Raw()).dump_result(NAME, Point(1))

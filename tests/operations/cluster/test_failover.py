@@ -170,7 +170,7 @@ class TestGutter:
         harness.run(admin.flush_all(harness.cluster))
         assert harness.get(key) is None
 
-    def test_all_stand_ins_are_told(self, make_harness):
+    def test_all_stand_ins_are_reported(self, make_harness):
         """What looks at every node where a key may be looks at them as well."""
         harness = make_harness(2, spares=2)
         assert harness.cluster.reachable == harness.members

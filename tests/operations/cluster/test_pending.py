@@ -107,7 +107,7 @@ def test_a_delete_that_failed_is_repeated():
     assert pending.settle(1.0) == [b"k"]
 
 
-def test_beyond_the_most_keys_are_counted_and_the_first_is_told():
+def test_beyond_the_most_keys_are_counted_and_the_first_is_reported():
     """Those that are known are kept, and noted again."""
     pending = PendingDeletes()
     pending.note(DeleteMany(names(0, MOST - 1)), EJECTED, 1.0)

@@ -421,7 +421,7 @@ class TestOverflow:
         await_return(harness)
         return [name for name in names if harness.nodes[0].held(name)], commands
 
-    def test_it_is_told_once_and_the_rest_stays(self):
+    def test_it_is_reported_once_and_the_rest_stays(self):
         """One event for each client, and one line in the log."""
         harness = TwoClients()
         left, flushes = self.overflow(harness)
@@ -458,7 +458,7 @@ class TestOverflow:
         assert self.overflow(harness)[0] == [b"k3", b"k4"]
         assert harness.events.of(DeletesOverflowed, DeletesReplayed) == []
 
-    def test_an_overflow_after_the_last_client_left_is_not_told(self, harness):
+    def test_an_overflow_after_the_last_client_left_is_not_reported(self, harness):
         """There is nobody to tell."""
         replayer = harness.process.prober._replayer
         health = harness.member().health

@@ -66,7 +66,7 @@ class TestRestoring:
         assert not harness.ejected()
         assert harness.node_changes == [NodeEjected, NodeRestored]
 
-    def test_a_return_is_told_once(self, make_harness):
+    def test_a_return_is_reported_once(self, make_harness):
         """Many replies may arrive at once; the node comes back once."""
         harness = make_harness()
         harness.silence(0)
@@ -79,7 +79,7 @@ class TestRestoring:
         harness.process.prober.restore(harness.members[0].health)
         assert harness.node_changes == [NodeEjected, NodeRestored]
 
-    def test_the_seconds_of_an_ejection_are_told(self, make_harness):
+    def test_the_seconds_of_an_ejection_are_reported(self, make_harness):
         """`NodeRestored` has them by the client's clock."""
         harness = make_harness()
         harness.kill(0)

@@ -154,7 +154,7 @@ class TestNames:
         harness = ClearHarness()
         assert harness.cluster.stamp(command) == stamped
 
-    def test_observers_are_told_the_keys_own_names(self):
+    def test_observers_are_reported_the_keys_own_names(self):
         """They know nothing of generations."""
         harness = ClearHarness(log=EventLog(KeysAccessed))
         harness.store("v", 60.0)
@@ -169,7 +169,7 @@ class TestNames:
             ("get_many", [b"k", b"missing"], [1, None]),
         ]
 
-    def test_a_call_is_told_once_with_its_look(self):
+    def test_a_call_is_reported_once_with_its_look(self):
         """The look at the mark is another call, to each of the keepers."""
         harness = ClearHarness(3, log=EventLog(CallFinished))
         harness.get()

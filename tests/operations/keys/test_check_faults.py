@@ -138,7 +138,7 @@ class TestErrors:
             (DeleteMany, "cannot delete many: no"),
         ],
     )
-    def test_a_refusal_is_told_with_what_it_prevents(self, kind, told):
+    def test_a_refusal_is_reported_with_what_it_prevents(self, kind, told):
         """The node's name is not said twice, and the check goes on."""
         harness = CheckHarness()
         harness.answer_to(kind, NodeRefusedError("no", "n0"))
@@ -157,7 +157,7 @@ class TestErrors:
         harness.answer_to(SetMany, [True, NodeRefusedError("no", "n0"), True, True])
         assert harness.faults() == ("cannot write tags and generations: no",)
 
-    def test_an_error_of_all_commands_is_told_without_a_list(self):
+    def test_an_error_of_all_commands_is_reported_without_a_list(self):
         """Nothing works, so nothing needs to be named."""
         harness = CheckHarness()
         harness.answer(NodeRefusedError("NOAUTH wanted.", "n0"))

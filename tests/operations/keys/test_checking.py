@@ -49,7 +49,7 @@ class TestSoundNodes:
             for commands in harness.received:
                 assert {type(command) for command in commands} == asked - never
 
-    def test_nothing_is_left_counted_or_told(self, harness):
+    def test_nothing_is_left_counted_or_reported(self, harness):
         """Counters, events and keys are as they were before."""
         harness.store("v")
         harness.log.events.clear()

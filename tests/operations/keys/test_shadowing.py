@@ -88,7 +88,7 @@ def make():
     yield from closing(ShadowHarness)
 
 
-def test_each_outcome_is_counted_and_told(make):
+def test_each_outcome_is_counted_and_reported(make):
     """Of two sides with values planted on them."""
     world = make()
     world.plant("same", "v", "v")
@@ -222,7 +222,7 @@ def test_second_looks_are_bounded_by_a_batch(make):
 
 
 @pytest.mark.parametrize("down", [0, 2], ids=["here", "there"])
-def test_a_node_that_fails_is_told(make, down):
+def test_a_node_that_fails_is_reported(make, down):
     """Its keys are no differences."""
     world = make()
     keys = [f"user:{number}" for number in range(40)]

@@ -366,7 +366,7 @@ class TestEvents:
         (event,) = harness.log.events
         assert event == ("get", 1, 0, event.seconds, raised.value)
 
-    def test_a_cancelled_operation_is_told_too(self):
+    def test_a_cancelled_operation_is_reported_too(self):
         """The caller was stopped while the node was asked."""
         harness = ClientHarness(log=EventLog(OperationFinished))
         task = harness.start(single.get(harness.cluster, "k", None))

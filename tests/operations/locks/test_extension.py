@@ -143,7 +143,7 @@ def test_a_released_lock_is_not_extended(steps):
     assert harness.held == [None] * 5
 
 
-def test_a_loss_is_told_once():
+def test_a_loss_is_reported_once():
     """Whatever shows it first, and however often the lock is used after that."""
     harness = LockHarness()
     process = harness.process

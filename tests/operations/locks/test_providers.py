@@ -150,7 +150,7 @@ def test_a_loss_that_the_service_tells_is_known_at_once():
     assert hold.lost == "its session expired"
 
 
-def test_a_loss_that_is_told_during_an_extension_counts():
+def test_a_loss_that_is_reported_during_an_extension_counts():
     """Whatever the service has answered."""
     harness = ServiceHarness()
     hold = harness.attempt(0, POLICY)
@@ -177,7 +177,7 @@ def test_a_session_that_ends_after_the_release_is_no_loss():
     assert hold.grant.ends == [False]
 
 
-def test_a_lock_that_was_taken_away_is_told_at_the_release():
+def test_a_lock_that_was_taken_away_is_reported_at_the_release():
     """Or at an extension, whichever comes first."""
     harness = ServiceHarness(TellingService)
     hold = harness.attempt(0, POLICY)

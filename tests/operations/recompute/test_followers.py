@@ -46,7 +46,7 @@ class TestShared:
         assert len(set(map(id, results))) == 3
         assert (harness.calls, harness.count("coalesced")) == (1, 2)
 
-    def test_a_follower_is_told_as_one_that_was_spared_a_recompute(self, make_harness):
+    def test_a_follower_is_reported_as_one_that_was_spared_a_recompute(self, make_harness):
         """With the seconds that it waited; the leader is not."""
         harness = make_harness()
         log = EventLog(StampedePrevented)

@@ -46,7 +46,7 @@ def test_a_caller_that_lost_pauses(gate):
 class TestPatience:
     """A mark that outlasts every refresh has no holder."""
 
-    def test_losing_for_too_long_is_told(self, gate):
+    def test_losing_for_too_long_is_reported(self, gate):
         """Once every try within the patience was lost."""
         losses = [gate.back_off(NAME, float(now), PATIENCE) for now in range(12)]
         assert losses == [False] * 11 + [True]

@@ -117,7 +117,7 @@ def test_a_refused_value_queues_no_followers(lock):
 class TestWaiting:
     """What a process does that finds another recomputing the value."""
 
-    def test_a_wait_is_counted_and_told(self):
+    def test_a_wait_is_counted_and_reported(self):
         """The event has the seconds, and that a recompute was spared."""
         harness = RecomputeHarness(processes=2, lock="shard")
         assert harness.call_all() == [0, 0]
