@@ -155,7 +155,7 @@ def test_it_follows_the_file(watching, tmp_path, urls, names, by_variable):
     assert (found["moved"], found["fault"]) == (0, None)
 
 
-def test_a_broken_file_is_reported_of_in_a_pipe(typed, tmp_path, urls, monkeypatch):
+def test_a_broken_file_is_reported_in_a_pipe(typed, tmp_path, urls, monkeypatch):
     """At the end of the line; the nodes stay."""
     path = write(tmp_path / "shardcache.toml", urls)
     pause, pauses = time.sleep, []

@@ -413,7 +413,7 @@ def test_what_is_no_function_is_not_told_of_parentheses(cached, given):
     assert ("below it" in str(raised.value)) is is_property
 
 
-def test_an_async_def_behind_a_plain_wrapper_is_reported_so():
+def test_an_async_def_behind_a_plain_wrapper_is_named_in_the_error():
     """At the call, for a wrapper may await what it calls; nothing is left unawaited."""
 
     async def hidden(number):

@@ -93,7 +93,7 @@ def test_a_check_restores_an_ejected_node_that_answers(client_of, make_memcached
 
 
 @pytest.mark.parametrize("on_error", ["miss", "raise"])
-def test_a_missing_and_a_wrong_password_are_reported_apart(client_of, make_redis, on_error):
+def test_a_missing_and_a_wrong_password_differ(client_of, make_redis, on_error):
     """Each is one fault, and no password is quoted."""
     server = make_redis("--requirepass", "hunter2")
     wrong = f"redis://:hunter3@localhost:{server.port}"

@@ -32,7 +32,7 @@ class Clients(Observer):
         self.calls.append(event)
 
 
-def test_an_observer_is_reported_of_its_client(mode):
+def test_an_observer_hears_of_its_client(mode):
     """Once, before any call; a view is no other client, and the event keeps no client alive."""
     observer = Clients()
     client = make_client(mode, "memory://a", observers=[observer])

@@ -124,7 +124,7 @@ def test_a_wrapper_cannot_ignore_parameters_of_its_function():
     assert made(Shop(1)) == made(Shop(2))  # it lacks an argument, which is for the function to say
 
 
-def test_calls_of_a_wrapper_are_reported_apart():
+def test_calls_of_a_wrapper_are_known_apart():
     """Two calls have one key only if they have the same arguments."""
     function = with_session(rules)
     made = keys(function)

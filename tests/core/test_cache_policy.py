@@ -225,7 +225,7 @@ def test_the_ttl_comes_by_position_or_by_name():
         (vars(Holder)["static"], r"Holder.static\(\)"),
     ],
 )
-def test_a_decorator_without_parentheses_is_reported_apart_from_a_ttl(function, name):
+def test_a_decorator_without_parentheses_is_known_from_a_ttl(function, name):
     """The error names the function, and the decorator as it was written."""
     with pytest.raises(ConfigurationError, match=rf"{name} was given .* write @c\.cached\(ttl=…\)"):
         resolve_ttl(function, DEFAULT, "c.cached")

@@ -109,7 +109,7 @@ def test_keys_are_as_many_as_before():
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
-def test_deletes_are_reported_from_the_rest(command):
+def test_deletes_are_known_from_the_rest(command):
     """One that compares first is none: it removes only what it knows."""
     assert is_delete(command) is isinstance(command, (Delete, DeleteMany))
     assert is_delete(CommandList([Get(b"k"), command])) is is_delete(command)

@@ -193,7 +193,7 @@ def test_reads_have_hits_and_misses():
     assert hits_and_misses(Set(b"k", VALUE), True) == (0, 0)  # noqa: FBT003 - a reply
 
 
-def test_each_command_of_a_list_is_reported_of():
+def test_each_command_of_a_list_is_reported():
     """A list has one event for each access, and the hits and misses of all."""
     commands = CommandList([Get(b"k"), Set(b"l", VALUE, 5.0), Get(b"m")])
     told_of = list(single_commands(commands, [VALUE, True, None]))

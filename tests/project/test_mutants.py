@@ -15,4 +15,5 @@ def test_a_fault_has_one_place_and_the_tests_that_must_notice(mutant):
     assert mutant.new != mutant.old
     assert mutant.tests
     for test in mutant.tests:
-        assert (ROOT / "tests" / test).is_file()
+        file, _, name = test.partition("::")
+        assert f"def {name}" in (ROOT / "tests" / file).read_text(encoding="utf-8")

@@ -168,7 +168,7 @@ def test_two_values_have_one_key_exactly_if_they_are_one_argument(one, other, ty
 
 
 @given(values, st.booleans(), st.data())
-def test_a_value_is_reported_from_a_similar_one(one, typed, data):
+def test_a_value_is_known_from_a_similar_one(one, typed, data):
     """With one leaf replaced, or in another container, it is the same only by the rule."""
     other = data.draw(changes(one))
     assert (canonical(one, typed=typed) == canonical(other, typed=typed)) == same(one, other, typed)

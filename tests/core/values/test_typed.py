@@ -62,7 +62,7 @@ def test_signed_values_of_a_type():
         signed.decode(b"other", payload)
 
 
-def test_a_value_that_does_not_validate_is_reported_apart():
+def test_a_value_that_does_not_validate_counts_by_itself():
     """From bytes that no codec wrote; neither quotes what it read."""
     with pytest.raises(
         InvalidValueError, match=r"not a valid core\.own_types\.samples\.Point"

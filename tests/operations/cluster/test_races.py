@@ -42,7 +42,7 @@ class Raced(dict):
 class TestEjecting:
     """Several callers, and the prober, meet at one node."""
 
-    def test_a_client_that_is_refused_just_then_is_reported_once(self, make_clients):
+    def test_a_client_that_is_refused_just_then_hears_of_it_once(self, make_clients):
         """Its own refused call tells it, and not the ejection a second time."""
         harness = make_clients()
         on_ejected(
@@ -53,7 +53,7 @@ class TestEjecting:
             assert harness.changes_told(client) == [NodeEjected]
             assert harness.member(process=client).ejections == 1
 
-    def test_a_node_that_is_back_before_its_clients_are_reported(self, make_harness):
+    def test_a_node_that_is_back_before_its_clients_hear_of_it(self, make_harness):
         """They are told of neither; the next ejection is a new one."""
         harness = make_harness()
         on_ejected(harness, lambda: harness.process.prober.restore(harness.member().health))

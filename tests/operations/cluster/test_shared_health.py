@@ -37,7 +37,7 @@ class TestEjection:
         assert harness.now == before
         assert (harness.member(process=1).refused, harness.member(process=0).refused) == (1, 0)
 
-    def test_both_clients_are_reported_and_one_line_is_logged(self, harness):
+    def test_both_clients_hear_of_it_and_one_line_is_logged(self, harness):
         """Each observer hears of the ejection and the return once, though one client asked."""
         harness.kill(0)
         harness.advance(1.0)
@@ -175,7 +175,7 @@ class TestProbesThatFail:
 class TestClientsComeAndGo:
     """Clients are made and closed while a node is ejected."""
 
-    def test_a_new_client_is_reported_with_its_first_refused_call(self, harness):
+    def test_a_new_client_hears_of_it_with_its_first_refused_call(self, harness):
         """It waits for no timeout, and its observers hear of both events, in order."""
         harness.kill(0)
         late, idle = harness.add_process(), harness.add_process()
@@ -316,7 +316,7 @@ class TestInterrupts:
                 assert harness.changes_told(client)[-1:] == [NodeRestored], f"at bytecode {number}"
 
     @pytest.mark.slow
-    def test_after_an_interrupted_return_both_are_reported_of_the_next_ejection(self):
+    def test_after_an_interrupted_return_both_hear_of_the_next_ejection(self):
         """A client that missed the return is told of it then, and drops its connections again."""
 
         def prepare(harness):

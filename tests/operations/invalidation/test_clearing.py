@@ -154,7 +154,7 @@ class TestNames:
         harness = ClearHarness()
         assert harness.cluster.stamp(command) == stamped
 
-    def test_observers_are_reported_the_keys_own_names(self):
+    def test_observers_hear_the_keys_own_names(self):
         """They know nothing of generations."""
         harness = ClearHarness(log=EventLog(KeysAccessed))
         harness.store("v", 60.0)

@@ -141,7 +141,7 @@ def test_a_release_interrupted_while_a_renewal_ends_goes_on_in_the_background(ki
 
 
 @pytest.mark.parametrize(("forgets", "lost"), [(2, False), (3, True)])
-def test_a_lock_that_its_nodes_have_lost_is_reported_at_the_release(forgets, lost):
+def test_a_lock_that_its_nodes_have_lost_is_reported_at_its_release(forgets, lost):
     """Once a majority had it no more, another process may have had it meanwhile."""
     harness = LockHarness()
     hold = harness.attempt(harness.process, POLICY)

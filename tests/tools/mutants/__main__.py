@@ -20,11 +20,9 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from mutants import invalidation, keys, locks, nodes, recomputes, straight, values
+from mutants import MUTANTS, ROOT
 from mutants.mutant import Mutant
 
-ROOT: Final = Path(__file__).parents[3]
-SUBJECTS: Final = (locks, recomputes, invalidation, nodes, keys, straight, values)
 DIES: Final = "dies"
 
 
@@ -47,8 +45,7 @@ def main(words: Sequence[str]) -> int:
 
 def chosen(words: Sequence[str]) -> list[Mutant]:
     """Return the mutants whose names hold one of `words`, or all."""
-    every = [mutant for subject in SUBJECTS for mutant in subject.MUTANTS]
-    return [each for each in every if not words or any(word in each.name for word in words)]
+    return [each for each in MUTANTS if not words or any(word in each.name for word in words)]
 
 
 def outcome_of(mutant: Mutant) -> str:
