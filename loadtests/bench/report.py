@@ -65,12 +65,14 @@ def table_of_goals(results: Results, *, whole: bool = True) -> Table:
 
 
 def markdown_of_goals(results: Results) -> str:
-    """Return the table of goals as a page shows it."""
-    lines = ["| work | in | now | reach | stretch | |", "|---|---|---|---|---|---|"]
+    """Return the table of goals as a page shows it: four columns, which fit a telephone."""
+    lines = ["| work | now | reach | |", "|---|---|---|---|"]
     for row in rows_of_goals(results):
-        bounds = (_bound(row["sense"], row[name]) for name in ("reach", "stretch"))
-        cells = (row["work"], row["in"], _number(row["now"]), *bounds, row["verdict"])
-        lines.append(f"| {' | '.join(cells)} |")
+        work = f"{row['work']} *({row['in']})*" if row["in"] else row["work"]
+        reach = _bound(row["sense"], row["reach"])
+        if row["stretch"] is not None:
+            reach += f" ({_bound(row['sense'], row['stretch'])})"
+        lines.append(f"| {work} | {_number(row['now'])} | {reach} | {row['verdict']} |")
     return "\n".join(lines) + "\n"
 
 
