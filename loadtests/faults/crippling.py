@@ -18,11 +18,13 @@ from shardcache.clients import asyncio as asyncio_client
 from shardcache.clients import base
 from shardcache.clients import blocking as blocking_client
 from shardcache.core import health
+from shardcache.core.commands import Acquired
 from shardcache.io import fanout
 from shardcache.io.asyncio import AsyncIO
 from shardcache.io.blocking import BlockingIO
 from shardcache.operations.cluster import cluster, failover, replay, warming
 from shardcache.operations.keys import single
+from shardcache.operations.locks import quorum, redlock
 
 # What is replaced is of any type, hence `Any`.
 
@@ -269,6 +271,20 @@ def _without_announcement() -> None:
     warming.AnnouncedCluster.ask_timed = cluster.Cluster.ask_timed
 
 
+def _without_votes() -> None:
+    """Take a node that keeps another holder's token for one that agrees."""
+
+    def agree_too(reply: Any) -> bool:
+        return isinstance(reply, (bool, Acquired))
+
+    redlock.agrees = quorum.agrees = agree_too
+
+
+def _without_majority() -> None:
+    """Demand that all nodes of a lock agree."""
+    redlock.quorum = quorum.quorum = lambda nodes: nodes
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -295,6 +311,8 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "pieces": _without_pieces,
     "last-address": _without_last_address,
     "drops": _without_drops,
+    "votes": _without_votes,
+    "majority": _without_majority,
 }
 
 

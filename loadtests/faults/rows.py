@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from faults.scenes import failover, lives, moving, network, outages, pauses, single, stale
+from faults.scenes import (
+    failover,
+    lives,
+    locks,
+    moving,
+    network,
+    outages,
+    pauses,
+    single,
+    stale,
+)
 from faults.scenes.common import Scene
 from faults.stage import (
     BOTH,
+    FEW_TASKS,
     GREENLETS,
     MANY_TASKS,
     MANY_THREADS,
@@ -263,6 +274,18 @@ ROWS: Final = (
         scene=lives.lasting,
         quick=True,
         guards=(Guard("release", "memory", TASKS),),
+    ),
+    Row(
+        name="F1",
+        fault="2 of a lock's 5 nodes stopped",
+        scene=locks.contended,
+        crews=(THREADS, FEW_TASKS),
+        kinds=ALL,
+        quick=True,
+        guards=(
+            Guard("votes", "double holders", THREADS, quick=True),
+            Guard("majority", "acquired", FEW_TASKS, "redis"),
+        ),
     ),
     Row(
         name="L1",

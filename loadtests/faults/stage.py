@@ -48,6 +48,7 @@ THREADS: Final = Crew("8 threads", "faults.players:ThreadsPlayer", 8)
 THREAD: Final = Crew("1 thread", "faults.players:ThreadsPlayer", 1)
 TASK: Final = Crew("1 task", "faults.players:TasksPlayer", 1)
 TASKS: Final = Crew("64 tasks", "faults.players:TasksPlayer", 64)
+FEW_TASKS: Final = Crew("8 tasks", "faults.players:TasksPlayer", 8)
 RUNS: Final = Crew("asyncio.run a call", "faults.players:RunsPlayer", 1)
 GREENLETS: Final = Crew("8 greenlets", "faults.players:ThreadsPlayer", 8)
 MANY_THREADS: Final = Crew("50 threads", "faults.players:ThreadsPlayer", 50)
@@ -138,7 +139,6 @@ class Stage:
         with ExitStack() as stack:
             servers = stack.enter_context(self.serve(count, arguments))
             proxies = [stack.enter_context(FaultProxy(server.url)) for server in servers if proxied]
-            urls = tuple(each.url + query for each in proxies or servers)
             whole = self.part(urls, **part)
             actor = stack.enter_context(acting(subject or self.crew.subject, whole))
             if filled:
