@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from faults.scenes import (
+    crowds,
     failover,
     lives,
     locks,
@@ -242,6 +243,20 @@ ROWS: Final = (
         guards=(Guard("announcement", "older than acknowledged", TASKS, quick=True),),
     ),
     Row(name="B5", fault="2 clients change 3 s apart", scene=moving.apart, kinds=REDIS),
+    Row(
+        name="C1",
+        fault="millions of reads, nodes stopped and killed",
+        scene=crowds.read,
+        quick=True,
+        guards=(Guard("matching", "of another key", TASKS, quick=True),),
+    ),
+    Row(
+        name="C1",
+        fault="millions of reads, nodes stopped and killed",
+        scene=crowds.read,
+        kinds=REDIS,
+        guards=(Guard("matching", "of another key", THREADS, "redis"),),
+    ),
     Row(
         name="C2",
         fault="reads cancelled",
