@@ -5,6 +5,7 @@ Each is planted in the process under test before its client is made.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -140,6 +141,20 @@ def _without_boundaries() -> None:
         return connection.wire.partial_reply()
 
     blocking.SocketBackend.close_late = keep
+
+
+def _without_aborts() -> None:
+    """Reuse a connection whose call was broken off."""
+    discard = pool.Pool.discard
+
+    def keep(self: pool.Pool, connection: pool.Connection) -> None:
+        error = sys.exception()
+        if error is None or isinstance(error, Exception):
+            discard(self, connection)
+        else:
+            self.idle.append(connection)
+
+    pool.Pool.discard = keep
 
 
 def _without_fork_hooks() -> None:
@@ -298,6 +313,7 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "quarantine": _without_quarantine,
     "matching": _without_matching,
     "boundaries": _without_boundaries,
+    "aborts": _without_aborts,
     "fork-hooks": _without_fork_hooks,
     "closed-loops": _without_closed_loops,
     "discards": _without_discards,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from faults.scenes import (
+    broken,
     crowds,
     failover,
     lives,
@@ -37,6 +38,7 @@ from faults.stage import (
 MEMCACHED: Final = ("memcached",)
 REDIS: Final = ("redis",)
 ALL: Final = ("memcached", "redis")
+WITH_PYMEMCACHE: Final = (*ALL, "pymemcache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,24 @@ ROWS: Final = (
         kinds=ALL,
         quick=True,
         guards=(Guard("discards", "of another key", TASKS, "redis", quick=True),),
+    ),
+    Row(
+        name="C3",
+        fault="calls interrupted by signals",
+        scene=broken.interrupted,
+        crews=(THREAD,),
+        kinds=WITH_PYMEMCACHE,
+        quick=True,
+        guards=(Guard("aborts", "wrong answers", THREAD, "redis", quick=True),),
+    ),
+    Row(
+        name="C3",
+        fault="calls broken off by gevent's timeouts",
+        scene=broken.timed_out,
+        crews=(GREENLETS,),
+        kinds=WITH_PYMEMCACHE,
+        quick=True,
+        guards=(Guard("aborts", "wrong answers", GREENLETS, "redis", quick=True),),
     ),
     Row(
         name="C4",

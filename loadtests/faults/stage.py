@@ -22,6 +22,7 @@ RATE: Final = 1000.0  # calls a second of all workers
 
 STARTS: Final[dict[str, Callable[..., Server]]] = {
     "memcached": lambda *arguments: start_memcached("-m", "16", *arguments),
+    "pymemcache": lambda *arguments: start_memcached("-m", "16", *arguments),
     "redis": start_redis,
 }
 
@@ -139,11 +140,16 @@ class Stage:
         with ExitStack() as stack:
             servers = stack.enter_context(self.serve(count, arguments))
             proxies = [stack.enter_context(FaultProxy(server.url)) for server in servers if proxied]
+            urls = tuple(self.url_of(each) + query for each in proxies or servers)
             whole = self.part(urls, **part)
             actor = stack.enter_context(acting(subject or self.crew.subject, whole))
             if filled:
                 actor.tell("fill")
             yield Play(servers, proxies, urls, actor, self.meter, self.lags)
+
+    def url_of(self, each: Server | FaultProxy) -> str:
+        """Return the URL of a server or proxy: a memcached is reached through pymemcache as well."""
+        return each.url.replace("memcached:", f"{self.kind}:", 1)
 
     def part(self, urls: tuple[str, ...], **changed: Any) -> Part:
         """Return what the crew is to play."""
