@@ -20,6 +20,7 @@ from shardcache.clients import base
 from shardcache.clients import blocking as blocking_client
 from shardcache.core import health
 from shardcache.core.commands import Acquired
+from shardcache.core.values import signing
 from shardcache.io import fanout
 from shardcache.io.asyncio import AsyncIO
 from shardcache.io.blocking import BlockingIO
@@ -300,6 +301,11 @@ def _without_majority() -> None:
     redlock.quorum = quorum.quorum = lambda nodes: nodes
 
 
+def _without_signatures() -> None:
+    """Believe every signature."""
+    signing.Signer.verify = lambda _self, _scope, signed, _now: signing.signed_data(signed)
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -329,6 +335,7 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "drops": _without_drops,
     "votes": _without_votes,
     "majority": _without_majority,
+    "signatures": _without_signatures,
 }
 
 

@@ -11,6 +11,7 @@ from faults.scenes import (
     broken,
     crowds,
     failover,
+    hostile,
     lives,
     locks,
     moving,
@@ -309,6 +310,18 @@ ROWS: Final = (
         scene=lives.lasting,
         quick=True,
         guards=(Guard("release", "memory", TASKS),),
+    ),
+    Row(
+        name="D5",
+        fault="bits flipped, payloads swapped, pickles planted",
+        scene=hostile.planted,
+        crews=(THREAD, TASK),
+        kinds=ALL,
+        quick=True,
+        guards=(
+            Guard("signatures", "pickles executed", THREAD, quick=True),
+            Guard("signatures", "altered payloads that were read", TASK, "redis", quick=True),
+        ),
     ),
     Row(
         name="F1",
