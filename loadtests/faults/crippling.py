@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeError, NodeTimeoutError
+from shardcache.backends.memcached import wire
 from shardcache.backends.redis import batches
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, dial, pool
@@ -306,6 +307,11 @@ def _without_signatures() -> None:
     signing.Signer.verify = lambda _self, _scope, signed, _now: signing.signed_data(signed)
 
 
+def _without_line_limit() -> None:
+    """Wait for the end of a line for as long as a call may take."""
+    wire.MAX_LINE = 1 << 40
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -336,6 +342,7 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "votes": _without_votes,
     "majority": _without_majority,
     "signatures": _without_signatures,
+    "line-limit": _without_line_limit,
 }
 
 

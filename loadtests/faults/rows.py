@@ -140,6 +140,15 @@ ROWS: Final = (
         ),
     ),
     Row(
+        name="A10",
+        fault="replies that lie",
+        scene=hostile.lied_to,
+        crews=(THREAD, TASK),
+        kinds=ALL,
+        quick=True,
+        guards=(Guard("line-limit", "memory", THREAD, quick=True),),
+    ),
+    Row(
         name="A12",
         fault="fewer connections than callers",
         scene=network.limited,

@@ -1,11 +1,12 @@
-"""Somebody else who writes to a node."""
+"""Somebody else who writes to a node, and nodes that lie."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from faults.findings import Finding, at_least, holds, none
+from faults.actors import acting
+from faults.findings import Finding, at_least, at_most, holds, none, shown
 from faults.stage import Stage
 
 PATIENT: Final = 5.0  # seconds; a miss is to be one of the value's, not of a busy machine
@@ -29,3 +30,24 @@ def planted(stage: Stage) -> Iterator[Finding]:
     total = altered + swapped
     yield none("leaked", total["leaked"] + forged["leaked"])
     yield none("such misses that were not counted", READS * total["planted"] - total["counted"])
+
+
+LIES: Final = 20_000
+MEMORY: Final = 16  # MiB
+LYING: Final = 1.0  # seconds that a lie may hold a call up
+
+
+def lied_to(stage: Stage) -> Iterator[Finding]:
+    """Answer with generated replies, untrue sizes and lines without end (A10)."""
+    count = 1_000 if stage.quick else LIES
+    subject = f"faults.lying:{'Thread' if stage.crew.blocking else 'Task'}Lied"
+    part = stage.part((stage.kind,), timeout=LYING)  # the server that lies is its own
+    with acting(subject, part) as actor:
+        tally = actor.tell("hear", count)
+    yield at_least("lies", tally["lies"], count)
+    yield none("lies that were believed", tally["believed"])
+    kinds = sorted(kind for kind in tally if kind.startswith("leaked: "))
+    yield none(", ".join(["leaked", *kinds[:2]]), tally["leaked"])
+    yield none("connections used after one", tally["used again"])
+    yield at_most("memory", (tally["after"] - tally["before"]) / 1024, MEMORY, "MiB")
+    yield shown("calls that were refused", f"{tally['refused']:,}")
