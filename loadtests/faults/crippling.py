@@ -5,6 +5,7 @@ Each is planted in the process under test before its client is made.
 
 from __future__ import annotations
 
+import atexit
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from shardcache.clients import blocking as blocking_client
 from shardcache.core import health
 from shardcache.core.commands import Acquired
 from shardcache.core.values import signing
-from shardcache.io import fanout
+from shardcache.io import fanout, threads
 from shardcache.io.asyncio import AsyncIO
 from shardcache.io.blocking import BlockingIO
 from shardcache.operations.cluster import cluster, failover, replay, warming
@@ -312,6 +313,23 @@ def _without_line_limit() -> None:
     wire.MAX_LINE = 1 << 40
 
 
+def _without_open_exit() -> None:
+    """Close each client as soon as the program begins to end."""
+    start = Client.__init__
+
+    def start_and_register(self: Client, *arguments: Any, **options: Any) -> None:
+        start(self, *arguments, **options)
+        atexit.register(self.close)
+
+    Client.__init__ = start_and_register
+
+
+def _without_short_exit() -> None:
+    """Wait at the exit until everything is cleaned up."""
+    threads.LAST_WAIT = 60.0
+    threads.Cleaners.idle = property(lambda self: not (self._added or self._busy))
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -343,6 +361,8 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "majority": _without_majority,
     "signatures": _without_signatures,
     "line-limit": _without_line_limit,
+    "open-exit": _without_open_exit,
+    "short-exit": _without_short_exit,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from faults.scenes import (
     broken,
     crowds,
+    exits,
     failover,
     hostile,
     lives,
@@ -312,6 +313,24 @@ ROWS: Final = (
         kinds=ALL,
         quick=True,
         guards=(Guard("closed-loops", "exit status", TASKS, quick=True),),
+    ),
+    Row(
+        name="C7",
+        fault="the program ends with things to do",
+        scene=exits.ended,
+        crews=(THREAD, TASK),
+        quick=True,
+        guards=(
+            Guard("open-exit", "handlers' writes that did not arrive", THREAD, quick=True),
+            Guard("short-exit", "ends, in-flight", THREAD),
+        ),
+    ),
+    Row(
+        name="C7",
+        fault="the program ends with things to do",
+        scene=exits.ended,
+        crews=(THREAD, TASK),
+        kinds=("redis", "pymemcache"),
     ),
     Row(
         name="C8",
