@@ -19,6 +19,7 @@ from faults.scenes import (
     network,
     outages,
     pauses,
+    secrets,
     single,
     stale,
 )
@@ -361,6 +362,17 @@ ROWS: Final = (
         guards=(
             Guard("votes", "double holders", THREADS, quick=True),
             Guard("majority", "acquired", FEW_TASKS, "redis"),
+        ),
+    ),
+    Row(
+        name="G1",
+        fault="configurations that fail",
+        scene=secrets.failing,
+        crews=(THREAD, TASK),
+        kinds=REDIS,
+        quick=True,
+        guards=(
+            Guard("secrecy", "configurations that show a secret", THREAD, "redis", quick=True),
         ),
     ),
     Row(
