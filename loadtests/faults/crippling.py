@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeError, NodeTimeoutError
 from shardcache.backends.memcached import wire
-from shardcache.backends.redis import batches
+from shardcache.backends.redis import batches, replies
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, dial, pool
 from shardcache.clients import asyncio as asyncio_client
@@ -335,6 +335,17 @@ def _without_secrecy() -> None:
     secrecy.clear_frames = lambda _: None
 
 
+def _without_writable_probe() -> None:
+    """Restore a node that answers a ping, whether it takes writes or not."""
+    _without_replay()  # whose deletes a read-only node refuses too
+    refuse = replies.PingReply.refuse
+
+    def forgive(self: replies.PingReply, error: Any) -> Any:
+        return refuse(self, error) if self._answer is replies.MORE else self._answer
+
+    replies.PingReply.refuse = forgive
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -366,6 +377,7 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "majority": _without_majority,
     "signatures": _without_signatures,
     "line-limit": _without_line_limit,
+    "writable-probe": _without_writable_probe,
     "secrecy": _without_secrecy,
     "open-exit": _without_open_exit,
     "short-exit": _without_short_exit,

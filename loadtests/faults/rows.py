@@ -22,6 +22,7 @@ from faults.scenes import (
     secrets,
     single,
     stale,
+    states,
 )
 from faults.scenes.common import Scene
 from faults.stage import (
@@ -157,6 +158,14 @@ ROWS: Final = (
         crews=(MANY_THREADS, MANY_TASKS),
         kinds=ALL,
         guards=(Guard("limits", "times left out", MANY_THREADS),),
+    ),
+    Row(
+        name="A13",
+        fault="states of a Redis",
+        scene=states.met,
+        crews=(THREAD, TASK),
+        kinds=REDIS,
+        guards=(Guard("writable-probe", "READONLY", THREAD, "redis"),),
     ),
     Row(
         name="deadline",
