@@ -7,7 +7,7 @@ import socket
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,7 +25,9 @@ VALUES: Final[dict[str, Any]] = {
 # Of each bit of these, one is flipped. Not of a pickle: with its rule off, a damaged one would be
 # executed.
 ALTERED: Final = ("msgpack", "json", "raw")
-SWAPPED: Final = 10  # keys of which each has the payload of each other
+BATCH: Final = 40  # values that are written and read at a time
+KEYS: Final = [f"planted:{number:02}" for number in range(BATCH)]
+SHIFTS: Final = (1, 7, 39)  # from a key to the one whose payload it gets
 SIGNATURE: Final = bytes(40)  # nobody's
 MARK: Final = "planted"  # an attribute of `sys`
 
@@ -42,6 +44,8 @@ class Stored(NamedTuple):
 class Raw(ABC):
     """A connection to a server, without any client between."""
 
+    STORED: bytes  # the answer to a write
+
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._socket = socket.create_connection((parts.hostname, parts.port), 10)
@@ -51,9 +55,15 @@ class Raw(ABC):
     def read(self, key: str) -> Stored:
         """Return what is stored."""
 
+    def write(self, planted: Mapping[str, Stored]) -> None:
+        """Store what there is for each key."""
+        self._socket.sendall(b"".join(map(self._request, planted, planted.values())))
+        for _ in planted:
+            assert self._file.readline() == self.STORED
+
     @abstractmethod
-    def write(self, key: str, stored: Stored) -> None:
-        """Store it."""
+    def _request(self, key: str, stored: Stored) -> bytes:
+        """Return the request to store it."""
 
     @abstractmethod
     def altered(self, stored: Stored) -> Iterator[Stored]:
@@ -80,6 +90,8 @@ class Raw(ABC):
 class RawMemcached(Raw):
     """Speaks the classic protocol."""
 
+    STORED = b"STORED\r\n"
+
     def read(self, key: str) -> Stored:
         """Return what is stored."""
         _, _, flags, size = self._ask(b"get %b\r\n" % key.encode()).split()
@@ -88,10 +100,9 @@ class RawMemcached(Raw):
         self._file.readline()
         return Stored(int(flags), data)
 
-    def write(self, key: str, stored: Stored) -> None:
-        """Store it."""
+    def _request(self, key: str, stored: Stored) -> bytes:
         head = b"set %b %d 0 %d\r\n" % (key.encode(), stored.flags, len(stored.data))
-        assert self._ask(head + stored.data + b"\r\n") == b"STORED\r\n"
+        return head + stored.data + b"\r\n"
 
     def altered(self, stored: Stored) -> Iterator[Stored]:
         """Yield it with one bit flipped, those of the flags too."""
@@ -111,14 +122,15 @@ class RawMemcached(Raw):
 class RawRedis(Raw):
     """Speaks Redis' protocol."""
 
+    STORED = b"+OK\r\n"
+
     def read(self, key: str) -> Stored:
         """Return what is stored."""
         size = int(self._ask(_words(b"GET", key.encode()))[1:])
         return Stored(0, self._file.read(size + 2)[:-2])
 
-    def write(self, key: str, stored: Stored) -> None:
-        """Store it."""
-        assert self._ask(_words(b"SET", key.encode(), stored.data)) == b"+OK\r\n"
+    def _request(self, key: str, stored: Stored) -> bytes:
+        return _words(b"SET", key.encode(), stored.data)
 
     def altered(self, stored: Stored) -> Iterator[Stored]:
         """Yield it with one bit flipped, but those of the write's number, which is no part of the value."""
@@ -164,25 +176,26 @@ class Planter(ABC):
             codec: self._open(part, {"codec": codec, "secret": SECRET}) for codec in VALUES
         }
 
-    def alter(self) -> Counter[str]:
+    def alter(self, codecs: Sequence[str]) -> Counter[str]:
         """Flip each bit of a value of some codecs, and read it; return the counts."""
         tally: Counter[str] = Counter()
-        for codec in ALTERED:
-            altered = self._raw.altered(self._store(codec, codec))
-            tally.update(self._read_each(codec, ((codec, each) for each in altered)))
+        for codec in codecs:
+            each = [list(self._raw.altered(stored)) for stored in self._store_all(codec).values()]
+            # In a batch each key has another bit flipped.
+            altered = [each[place % BATCH][place] for place in range(len(each[0]))]
+            tally.update(self._read_all(codec, altered))
         return tally
 
     def swap(self) -> Counter[str]:
         """Write the payloads of keys under other keys, and read those; return the counts."""
         tally: Counter[str] = Counter()
         for codec in VALUES:
-            keys = [f"{codec}:{number}" for number in range(SWAPPED)]
-            stored = {key: self._store(codec, key) for key in keys}
-            pairs = [(one, stored[other]) for one in keys for other in keys if one != other]
-            tally.update(self._read_each(codec, pairs))
+            stored = list(self._store_all(codec).values())
+            for shift in SHIFTS:
+                tally.update(self._read_all(codec, stored[shift:] + stored[:shift]))
         return tally
 
-    def plant(self) -> Counter[str]:
+    def plant(self, codecs: Sequence[str]) -> Counter[str]:
         """Write pickles that run code, and JSON, as every kind of value; return the counts of reads."""
         tally: Counter[str] = Counter()
         planted = []
@@ -190,8 +203,8 @@ class Planter(ABC):
             planted += self._raw.foreign(data)
             for kind in range(256):
                 planted += [self._raw.marked(kind, data), self._raw.marked(kind, SIGNATURE + data)]
-        for codec in VALUES:
-            tally.update(self._read_each(codec, (("planted", stored) for stored in planted)))
+        for codec in codecs:
+            tally.update(self._read_all(codec, planted))
         return tally
 
     def works(self) -> bool:
@@ -199,28 +212,33 @@ class Planter(ABC):
         pickle.loads(pickle.dumps(Planted()))
         noticed = bool(vars(sys).pop(MARK, False))
         for codec, value in VALUES.items():
-            stored = self._store(codec, codec)
-            self._raw.write(codec, stored)
-            noticed = noticed and self._done(codec, "get", codec) == value
+            self._raw.write(self._store_all(codec))
+            noticed = noticed and all(self._done(codec, "get", key) == value for key in KEYS)
         return noticed
 
-    def _store(self, codec: str, key: str) -> Stored:
-        assert self._done(codec, "set", key, VALUES[codec])
-        return self._raw.read(key)
+    def _store_all(self, codec: str) -> dict[str, Stored]:
+        """Store the codec's value under each key; return what the server has."""
+        assert self._done(codec, "set_many", dict.fromkeys(KEYS, VALUES[codec])) == []
+        return {key: self._raw.read(key) for key in KEYS}
 
-    def _read_each(self, codec: str, planted: Iterable[tuple[str, Stored]]) -> Counter[str]:
-        """Write each, and read it alone and in a batch; return how many were read, and counted."""
+    def _read_all(self, codec: str, planted: Sequence[Stored]) -> Counter[str]:
+        """Write each under a key, and read them in batches, the first of each alone too.
+
+        Return how many were read, and how many misses were counted.
+        """
         tally: Counter[str] = Counter()
         before = self._failures(codec)
-        for key, stored in planted:
-            self._raw.write(key, stored)
-            tally["planted"] += 1
+        for first in range(0, len(planted), BATCH):
+            batch = dict(zip(KEYS, planted[first : first + BATCH], strict=False))
+            self._raw.write(batch)
+            tally["planted"] += len(batch)
+            tally["reads"] += len(batch) + 1
             try:
-                tally["read"] += self._done(codec, "get", key) is not None
-                tally["read"] += bool(self._done(codec, "get_many", [key]))
+                tally["read"] += len(self._done(codec, "get_many", list(batch)))
+                tally["read"] += self._done(codec, "get", KEYS[0]) is not None
             except Exception:  # noqa: BLE001 - it is what is looked for
                 tally["leaked"] += 1
-            tally["executed"] += vars(sys).pop(MARK, False)
+            tally["executed"] += bool(vars(sys).pop(MARK, False))
         tally["counted"] = self._failures(codec) - before
         return tally
 

@@ -329,18 +329,11 @@ ROWS: Final = (
         fault="the program ends with things to do",
         scene=exits.ended,
         crews=(THREAD, TASK),
-        quick=True,
+        kinds=WITH_PYMEMCACHE,
         guards=(
-            Guard("open-exit", "handlers' writes that did not arrive", THREAD, quick=True),
+            Guard("open-exit", "handlers' writes that did not arrive", THREAD),
             Guard("short-exit", "ends, in-flight", THREAD),
         ),
-    ),
-    Row(
-        name="C7",
-        fault="the program ends with things to do",
-        scene=exits.ended,
-        crews=(THREAD, TASK),
-        kinds=("redis", "pymemcache"),
     ),
     Row(
         name="C8",

@@ -16,9 +16,9 @@ CALL: Final = 0.25  # seconds; of a batch, while workers wait for the processor
 
 def read(stage: Stage) -> Iterator[Finding]:
     """Read five million keys while nodes are stopped and killed (C1)."""
-    wanted = 300_000 if stage.quick else 5_000_000
+    wanted = 150_000 if stage.quick else 5_000_000
     subject = f"faults.reading:Reading{'Threads' if stage.crew.blocking else 'Tasks'}"
-    every = (0.1, 0.3) if stage.quick else EVERY
+    every = (0.05, 0.1) if stage.quick else EVERY
     with stage.play(subject=subject, timeout=CALL) as play:
         with Chaos(process_faults(play.servers), SEED, every) as chaos:
             tally = play.actor.tell("read", wanted)

@@ -7,10 +7,12 @@ from typing import Final
 
 from faults.actors import acting
 from faults.findings import Finding, at_least, at_most, holds, none, shown
+from faults.planting import ALTERED, VALUES
 from faults.stage import Stage
 
 PATIENT: Final = 5.0  # seconds; a miss is to be one of the value's, not of a busy machine
-READS: Final = 2  # of each payload: alone, and in a batch
+# Those that read anything, where their rule allows it.
+FORGED: Final = ("json", "pickle")
 
 
 def planted(stage: Stage) -> Iterator[Finding]:
@@ -18,18 +20,18 @@ def planted(stage: Stage) -> Iterator[Finding]:
     subject = f"faults.planting:{'Thread' if stage.crew.blocking else 'Task'}Planter"
     with stage.play(1, subject=subject, filled=False, timeout=PATIENT) as play:
         works = play.actor.tell("works")
-        altered = play.actor.tell("alter")
+        altered = play.actor.tell("alter", ALTERED[:1] if stage.quick else ALTERED)
         swapped = play.actor.tell("swap")
-        forged = play.actor.tell("plant")
+        forged = play.actor.tell("plant", FORGED if stage.quick else tuple(VALUES))
     yield holds("intact values are read", fact=works)
-    yield at_least("bits flipped", altered["planted"], 1_000)
+    yield at_least("bits flipped", altered["planted"], 400)
     yield none("altered payloads that were read", altered["read"])
     yield none("swapped payloads that were read", swapped["read"])
     yield none("planted payloads that were read", forged["read"])
     yield none("pickles executed", forged["executed"])
     total = altered + swapped
     yield none("leaked", total["leaked"] + forged["leaked"])
-    yield none("such misses that were not counted", READS * total["planted"] - total["counted"])
+    yield none("such misses that were not counted", total["reads"] - total["counted"])
 
 
 LIES: Final = 20_000
@@ -39,7 +41,7 @@ LYING: Final = 1.0  # seconds that a lie may hold a call up
 
 def lied_to(stage: Stage) -> Iterator[Finding]:
     """Answer with generated replies, untrue sizes and lines without end (A10)."""
-    count = 1_000 if stage.quick else LIES
+    count = 500 if stage.quick else LIES
     subject = f"faults.lying:{'Thread' if stage.crew.blocking else 'Task'}Lied"
     part = stage.part((stage.kind,), timeout=LYING)  # the server that lies is its own
     with acting(subject, part) as actor:

@@ -20,7 +20,7 @@ CALL: Final = 0.5  # seconds
 
 def contended(stage: Stage) -> Iterator[Finding]:
     """Contend for one lock while two of its five nodes are stopped, in turn (F1)."""
-    wanted = 200 if stage.quick else 2_000
+    wanted = 100 if stage.quick else 2_000
     subject = f"faults.contending:Contending{'Threads' if stage.crew.blocking else 'Tasks'}"
     with stage.play(subject=subject, filled=False, timeout=CALL) as play:
         with _stopped_in_turn(play.servers) as chaos:
