@@ -6,6 +6,7 @@ Each is planted in the process under test before its client is made.
 from __future__ import annotations
 
 import atexit
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -346,6 +347,21 @@ def _without_writable_probe() -> None:
     replies.PingReply.refuse = forgive
 
 
+def _without_key_forms() -> None:
+    """Send every key as it is."""
+    wire.encode_key = lambda key: (key, b"")
+
+
+def _without_dates() -> None:
+    """Send every life as seconds from now."""
+    wire.memcached_exptime = lambda ttl, _now: 0 if ttl is None else math.ceil(ttl)
+
+
+def _without_size_limit() -> None:
+    """Send values of any size."""
+    wire.MemcachedWire._check_size = lambda _, payload: payload
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -375,6 +391,9 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "drops": _without_drops,
     "votes": _without_votes,
     "majority": _without_majority,
+    "key-forms": _without_key_forms,
+    "dates": _without_dates,
+    "size-limit": _without_size_limit,
     "signatures": _without_signatures,
     "line-limit": _without_line_limit,
     "writable-probe": _without_writable_probe,

@@ -10,6 +10,7 @@ from typing import Final
 from faults.scenes import (
     broken,
     crowds,
+    edges,
     exits,
     failover,
     hostile,
@@ -341,6 +342,19 @@ ROWS: Final = (
         scene=lives.lasting,
         quick=True,
         guards=(Guard("release", "memory", TASKS),),
+    ),
+    Row(
+        name="D1-D4",
+        fault="keys, lives, values and counts at their edges",
+        scene=edges.met,
+        crews=(THREAD, TASK),
+        kinds=WITH_PYMEMCACHE,
+        quick=True,
+        guards=(
+            Guard("key-forms", "keys that differ", THREAD, quick=True),
+            Guard("dates", "lives that differ", TASK, quick=True),
+            Guard("size-limit", "bytes sent for values too large", THREAD, quick=True),
+        ),
     ),
     Row(
         name="D5",
