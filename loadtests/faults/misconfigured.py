@@ -105,7 +105,7 @@ class Shown(logging.Handler):
         """Keep an error and its whole chain, as a log or an error reporter shows them."""
         self._texts.append("".join(traceback.format_exception(error)))
         for link in _chain(error):
-            self.add(link, link.args, vars(link), getattr(link, "__notes__", ()))
+            self.add(link, link.args, vars(link))
             for frame, _ in traceback.walk_tb(link.__traceback__):
                 if RIG not in Path(frame.f_code.co_filename).parents:
                     self._texts += map(_look, frame.f_locals.values())

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from faults import misconfigured
 from faults.contending import Witness
 from faults.edges import TaskEdges, ThreadEdges
 from faults.interrupting import Bystanders
@@ -97,9 +98,10 @@ class TestBystanders:
         bystanders.replace(3)
         assert bystanders.check_all() == 0
 
-    def test_one_that_was_written_to_is_harmed(self, bystanders):
-        """From either side."""
-        bystanders._pairs[3][1].send(b"x")
+    @pytest.mark.parametrize("side", [0, 1])
+    def test_one_that_was_written_to_is_harmed(self, bystanders, side):
+        """Either of the two."""
+        bystanders._pairs[3][side].send(b"x")
         assert bystanders.check_all() == 1
 
     def test_one_that_was_closed_is_harmed(self, bystanders):
@@ -174,12 +176,29 @@ class TestSecrets:
         shown.add_error(ValueError("no"))
         assert shown.secrets() == set()
 
+    def test_variables_of_a_cause_are_searched(self):
+        """But for the rig's own, which hold the secrets that it looks for."""
+        for file, secrets in (("elsewhere.py", {PASSWORD}), (misconfigured.__file__, set())):
+            shown = Shown()
+            shown.add_error(chained(ValueError("no"), raised_in(file)))
+            assert shown.secrets() == secrets
+
     def test_each_configuration_has_a_secret(self):
         """Else it could show none."""
         made = configurations(Addresses("h:1", "h:2", "h:3", "h:4"))
         assert len(made) >= 30
         for each in made.values():
             assert any(secret in repr(each) for secret in SECRETS)
+
+
+def raised_in(file):
+    """Return an error with a secret among the variables of a function that a file has."""
+    found = {}
+    exec(compile("def fail(secret):\n    raise KeyError('k')", file, "exec"), found)
+    try:
+        found["fail"](PASSWORD)
+    except KeyError as error:
+        return error
 
 
 def chained(error, cause):
