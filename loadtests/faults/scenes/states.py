@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -34,7 +34,10 @@ MEANINGS: Final[dict[Meaning, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A state: what a Redis is told to come into it and out of it, and the call that meets it."""
+    """A state: what a Redis is told to come into it and out of it, and the call that meets it.
+
+    `holding` is a command that is not answered while the state lasts.
+    """
 
     name: str
     meaning: Meaning
@@ -43,7 +46,7 @@ class State:
     ended: Sequence[bytes] = ()
     arguments: Sequence[str] = ()
     login: str = ""
-    busy: bool = False
+    holding: bytes = b""
 
 
 REPLICA: Final = b"REPLICAOF 127.0.0.1 1"
@@ -58,7 +61,24 @@ STATES: Final = (
         began=[b"CONFIG SET replica-serve-stale-data no", REPLICA],
         ended=[MASTER],
     ),
-    State(name="BUSY", meaning="left out", busy=True),
+    State(
+        name="BUSY",
+        meaning="left out",
+        began=[b"CONFIG SET lua-time-limit 1"],
+        holding=b'EVAL "while true do end" 0',
+        ended=[b"SCRIPT KILL"],
+    ),
+    State(
+        name="LOADING",
+        meaning="left out",
+        arguments=("--enable-debug-command", "yes"),
+        began=[
+            b"DEBUG POPULATE 2000 loaded 100",
+            b"CONFIG SET key-load-delay 5000 loading-process-events-interval-bytes 1024",
+        ],
+        holding=b"DEBUG RELOAD",
+        ended=[b"CONFIG SET key-load-delay 0"],
+    ),
     State(
         name="CLUSTERDOWN",
         meaning="left out",
@@ -102,7 +122,7 @@ STATES: Final = (
 
 
 def met(stage: Stage) -> Iterator[Finding]:
-    """Meet each state of a real Redis (A13)."""
+    """Meet each state of a real Redis, from 7.0 (A13)."""
     subject = f"faults.states:{'Thread' if stage.crew.blocking else 'Task'}States"
     with acting(subject, stage.part((), timeout=CALL)) as actor:
         for state in STATES:
@@ -117,12 +137,13 @@ def _meet(actor: Actor, server: Server, state: State) -> str:
     with ExitStack() as stack:
         for request in state.began:
             _tell(server, request)
-        if state.busy:
-            stack.enter_context(_busy(server))
+        if state.holding:
+            connection = socket.create_connection((server.host, server.port))
+            stack.enter_context(connection).sendall(state.holding + b"\r\n")
         time.sleep(STEP)
         told: Met = actor.tell("meet", state.act, HOLD)
-    for request in state.ended:
-        _tell(server, request)
+        for request in state.ended:
+            _tell(server, request)
     words = [*told.errors, "out" if told.out else "asked"]
     if state.meaning == "left out":
         words.append("back" if actor.tell("wait_closed", BACK) is not None else "never back")
@@ -134,15 +155,3 @@ def _meet(actor: Actor, server: Server, state: State) -> str:
 
 def _tell(server: Server, request: bytes) -> None:
     server.ask(request + b"\r\n", b"")
-
-
-@contextmanager
-def _busy(server: Server) -> Iterator[None]:
-    """Let a script run without end."""
-    _tell(server, b"CONFIG SET lua-time-limit 1")
-    with socket.create_connection((server.host, server.port)) as connection:
-        connection.sendall(b'EVAL "while true do end" 0\r\n')
-        try:
-            yield
-        finally:
-            _tell(server, b"SCRIPT KILL")
