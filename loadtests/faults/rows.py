@@ -150,7 +150,7 @@ ROWS: Final = (
         crews=(THREAD, TASK),
         kinds=ALL,
         quick=True,
-        guards=(Guard("line-limit", "memory", THREAD, quick=True),),
+        guards=(Guard("line-limit", "memory", THREAD),),
     ),
     Row(
         name="A12",

@@ -21,7 +21,7 @@ PROGRAM_SECONDS: Final = 60.0
 
 def interrupted(stage: Stage) -> Iterator[Finding]:
     """Interrupt calls of the main thread by signals whose handler raises (C3)."""
-    count = 200 if stage.quick else 5_000
+    count = 500 if stage.quick else 5_000
     subject = "faults.interrupting:Interrupted"
     with stage.play(NODES, subject=subject, filled=False, **_options(POOL)) as play:
         broken: Broken = play.actor.tell("interrupt", count, stage.seconds(THREADS_END, 0.0))
@@ -30,7 +30,7 @@ def interrupted(stage: Stage) -> Iterator[Finding]:
 
 def timed_out(stage: Stage) -> Iterator[Finding]:
     """Break calls of greenlets off by gevent's timeouts (C3)."""
-    count = 200 if stage.quick else 5_000
+    count = 1_000 if stage.quick else 5_000
     pool = 2 * POOL
     with stage.serve(NODES) as servers:
         part = stage.part(tuple(map(stage.url_of, servers)), **_options(pool))

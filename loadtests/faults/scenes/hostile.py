@@ -36,7 +36,7 @@ def planted(stage: Stage) -> Iterator[Finding]:
 
 LIES: Final = 20_000
 MEMORY: Final = 16  # MiB
-LYING: Final = 1.0  # seconds that a lie may hold a call up
+LYING: Final = 3.0  # seconds that a lie may hold a call up
 
 
 def lied_to(stage: Stage) -> Iterator[Finding]:
