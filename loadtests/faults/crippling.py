@@ -5,24 +5,31 @@ Each is planted in the process under test before its client is made.
 
 from __future__ import annotations
 
+import atexit
+import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeError, NodeTimeoutError
-from shardcache.backends.redis import batches
+from shardcache.backends.memcached import wire
+from shardcache.backends.redis import batches, replies
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, dial, pool
 from shardcache.clients import asyncio as asyncio_client
 from shardcache.clients import base
 from shardcache.clients import blocking as blocking_client
-from shardcache.core import health
-from shardcache.io import fanout
+from shardcache.core import health, secrecy
+from shardcache.core.commands import Acquired
+from shardcache.core.values import signing
+from shardcache.io import fanout, threads
 from shardcache.io.asyncio import AsyncIO
 from shardcache.io.blocking import BlockingIO
 from shardcache.operations.cluster import cluster, failover, replay, warming
 from shardcache.operations.keys import single
+from shardcache.operations.locks import quorum, redlock
 
 # What is replaced is of any type, hence `Any`.
 
@@ -138,6 +145,20 @@ def _without_boundaries() -> None:
         return connection.wire.partial_reply()
 
     blocking.SocketBackend.close_late = keep
+
+
+def _without_aborts() -> None:
+    """Reuse a connection whose call was broken off."""
+    discard = pool.Pool.discard
+
+    def keep(self: pool.Pool, connection: pool.Connection) -> None:
+        error = sys.exception()
+        if error is None or isinstance(error, Exception):
+            discard(self, connection)
+        else:
+            self.idle.append(connection)
+
+    pool.Pool.discard = keep
 
 
 def _without_fork_hooks() -> None:
@@ -269,6 +290,78 @@ def _without_announcement() -> None:
     warming.AnnouncedCluster.ask_timed = cluster.Cluster.ask_timed
 
 
+def _without_votes() -> None:
+    """Take a node that keeps another holder's token for one that agrees."""
+
+    def agree_too(reply: Any) -> bool:
+        return isinstance(reply, (bool, Acquired))
+
+    redlock.agrees = quorum.agrees = agree_too
+
+
+def _without_majority() -> None:
+    """Demand that all nodes of a lock agree."""
+    redlock.quorum = quorum.quorum = lambda nodes: nodes
+
+
+def _without_signatures() -> None:
+    """Believe every signature."""
+    signing.Signer.verify = lambda _self, _scope, signed, _now: signing.signed_data(signed)
+
+
+def _without_line_limit() -> None:
+    """Wait for the end of a line for as long as a call may take."""
+    wire.MAX_LINE = 1 << 40
+
+
+def _without_open_exit() -> None:
+    """Close each client as soon as the program begins to end."""
+    start = Client.__init__
+
+    def start_and_register(self: Client, *arguments: Any, **options: Any) -> None:
+        start(self, *arguments, **options)
+        atexit.register(self.close)
+
+    Client.__init__ = start_and_register
+
+
+def _without_short_exit() -> None:
+    """Wait at the exit until everything is cleaned up."""
+    threads.LAST_WAIT = 60.0
+    threads.Cleaners.idle = property(lambda self: not (self._added or self._busy))
+
+
+def _without_secrecy() -> None:
+    """Leave all variables in the frames of an error."""
+    secrecy.clear_frames = lambda _: None
+
+
+def _without_writable_probe() -> None:
+    """Restore a node that answers a ping, whether it takes writes or not."""
+    _without_replay()  # whose deletes a read-only node refuses too
+    refuse = replies.PingReply.refuse
+
+    def forgive(self: replies.PingReply, error: Any) -> Any:
+        return refuse(self, error) if self._answer is replies.MORE else self._answer
+
+    replies.PingReply.refuse = forgive
+
+
+def _without_key_forms() -> None:
+    """Send every key as it is."""
+    wire.encode_key = lambda key: (key, b"")
+
+
+def _without_dates() -> None:
+    """Send every life as seconds from now."""
+    wire.memcached_exptime = lambda ttl, _now: 0 if ttl is None else math.ceil(ttl)
+
+
+def _without_size_limit() -> None:
+    """Send values of any size."""
+    wire.MemcachedWire._check_size = lambda _, payload: payload
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -282,6 +375,7 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "quarantine": _without_quarantine,
     "matching": _without_matching,
     "boundaries": _without_boundaries,
+    "aborts": _without_aborts,
     "fork-hooks": _without_fork_hooks,
     "closed-loops": _without_closed_loops,
     "discards": _without_discards,
@@ -295,6 +389,17 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "pieces": _without_pieces,
     "last-address": _without_last_address,
     "drops": _without_drops,
+    "votes": _without_votes,
+    "majority": _without_majority,
+    "key-forms": _without_key_forms,
+    "dates": _without_dates,
+    "size-limit": _without_size_limit,
+    "signatures": _without_signatures,
+    "line-limit": _without_line_limit,
+    "writable-probe": _without_writable_probe,
+    "secrecy": _without_secrecy,
+    "open-exit": _without_open_exit,
+    "short-exit": _without_short_exit,
 }
 
 

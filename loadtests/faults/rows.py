@@ -7,10 +7,28 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from faults.scenes import failover, lives, moving, network, outages, pauses, single, stale
+from faults.scenes import (
+    broken,
+    crowds,
+    edges,
+    exits,
+    failover,
+    hostile,
+    lives,
+    locks,
+    moving,
+    network,
+    outages,
+    pauses,
+    secrets,
+    single,
+    stale,
+    states,
+)
 from faults.scenes.common import Scene
 from faults.stage import (
     BOTH,
+    FEW_TASKS,
     GREENLETS,
     MANY_TASKS,
     MANY_THREADS,
@@ -25,6 +43,7 @@ from faults.stage import (
 MEMCACHED: Final = ("memcached",)
 REDIS: Final = ("redis",)
 ALL: Final = ("memcached", "redis")
+WITH_PYMEMCACHE: Final = (*ALL, "pymemcache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +144,29 @@ ROWS: Final = (
         ),
     ),
     Row(
+        name="A10",
+        fault="replies that lie",
+        scene=hostile.lied_to,
+        crews=(THREAD, TASK),
+        kinds=ALL,
+        quick=True,
+        guards=(Guard("line-limit", "memory", THREAD),),
+    ),
+    Row(
         name="A12",
         fault="fewer connections than callers",
         scene=network.limited,
         crews=(MANY_THREADS, MANY_TASKS),
         kinds=ALL,
         guards=(Guard("limits", "times left out", MANY_THREADS),),
+    ),
+    Row(
+        name="A13",
+        fault="states of a Redis",
+        scene=states.met,
+        crews=(THREAD, TASK),
+        kinds=REDIS,
+        guards=(Guard("writable-probe", "READONLY", THREAD, "redis"),),
     ),
     Row(
         name="deadline",
@@ -232,6 +268,20 @@ ROWS: Final = (
     ),
     Row(name="B5", fault="2 clients change 3 s apart", scene=moving.apart, kinds=REDIS),
     Row(
+        name="C1",
+        fault="millions of reads, nodes stopped and killed",
+        scene=crowds.read,
+        quick=True,
+        guards=(Guard("matching", "of another key", TASKS, quick=True),),
+    ),
+    Row(
+        name="C1",
+        fault="millions of reads, nodes stopped and killed",
+        scene=crowds.read,
+        kinds=REDIS,
+        guards=(Guard("matching", "of another key", THREADS, "redis"),),
+    ),
+    Row(
         name="C2",
         fault="reads cancelled",
         scene=lives.cancelled,
@@ -239,6 +289,24 @@ ROWS: Final = (
         kinds=ALL,
         quick=True,
         guards=(Guard("discards", "of another key", TASKS, "redis", quick=True),),
+    ),
+    Row(
+        name="C3",
+        fault="calls interrupted by signals",
+        scene=broken.interrupted,
+        crews=(THREAD,),
+        kinds=WITH_PYMEMCACHE,
+        quick=True,
+        guards=(Guard("aborts", "wrong answers", THREAD, "redis", quick=True),),
+    ),
+    Row(
+        name="C3",
+        fault="calls broken off by gevent's timeouts",
+        scene=broken.timed_out,
+        crews=(GREENLETS,),
+        kinds=WITH_PYMEMCACHE,
+        quick=True,
+        guards=(Guard("aborts", "wrong answers", GREENLETS, "redis", quick=True),),
     ),
     Row(
         name="C4",
@@ -258,11 +326,70 @@ ROWS: Final = (
         guards=(Guard("closed-loops", "exit status", TASKS, quick=True),),
     ),
     Row(
+        name="C7",
+        fault="the program ends with things to do",
+        scene=exits.ended,
+        crews=(THREAD, TASK),
+        kinds=WITH_PYMEMCACHE,
+        guards=(
+            Guard("open-exit", "handlers' writes that did not arrive", THREAD),
+            Guard("short-exit", "ends, in-flight", THREAD),
+        ),
+    ),
+    Row(
         name="C8",
         fault="45 s among faults",
         scene=lives.lasting,
         quick=True,
         guards=(Guard("release", "memory", TASKS),),
+    ),
+    Row(
+        name="D1-D4",
+        fault="keys, lives, values and counts at their edges",
+        scene=edges.met,
+        crews=(THREAD, TASK),
+        kinds=WITH_PYMEMCACHE,
+        quick=True,
+        guards=(
+            Guard("key-forms", "keys that differ", THREAD, quick=True),
+            Guard("dates", "lives that differ", TASK, quick=True),
+            Guard("size-limit", "bytes sent for values too large", THREAD, quick=True),
+        ),
+    ),
+    Row(
+        name="D5",
+        fault="bits flipped, payloads swapped, pickles planted",
+        scene=hostile.planted,
+        crews=(THREAD, TASK),
+        kinds=ALL,
+        quick=True,
+        guards=(
+            Guard("signatures", "pickles executed", THREAD, quick=True),
+            Guard("signatures", "altered payloads that were read", TASK, "redis", quick=True),
+        ),
+    ),
+    Row(
+        name="F1",
+        fault="2 of a lock's 5 nodes stopped",
+        scene=locks.contended,
+        crews=(THREADS, FEW_TASKS),
+        kinds=ALL,
+        quick=True,
+        guards=(
+            Guard("votes", "double holders", THREADS, quick=True),
+            Guard("majority", "acquired", FEW_TASKS, "redis"),
+        ),
+    ),
+    Row(
+        name="G1",
+        fault="configurations that fail",
+        scene=secrets.failing,
+        crews=(THREAD, TASK),
+        kinds=REDIS,
+        quick=True,
+        guards=(
+            Guard("secrecy", "configurations that show a secret", THREAD, "redis", quick=True),
+        ),
     ),
     Row(
         name="L1",

@@ -22,6 +22,7 @@ RATE: Final = 1000.0  # calls a second of all workers
 
 STARTS: Final[dict[str, Callable[..., Server]]] = {
     "memcached": lambda *arguments: start_memcached("-m", "16", *arguments),
+    "pymemcache": lambda *arguments: start_memcached("-m", "16", *arguments),
     "redis": start_redis,
 }
 
@@ -48,6 +49,7 @@ THREADS: Final = Crew("8 threads", "faults.players:ThreadsPlayer", 8)
 THREAD: Final = Crew("1 thread", "faults.players:ThreadsPlayer", 1)
 TASK: Final = Crew("1 task", "faults.players:TasksPlayer", 1)
 TASKS: Final = Crew("64 tasks", "faults.players:TasksPlayer", 64)
+FEW_TASKS: Final = Crew("8 tasks", "faults.players:TasksPlayer", 8)
 RUNS: Final = Crew("asyncio.run a call", "faults.players:RunsPlayer", 1)
 GREENLETS: Final = Crew("8 greenlets", "faults.players:ThreadsPlayer", 8)
 MANY_THREADS: Final = Crew("50 threads", "faults.players:ThreadsPlayer", 50)
@@ -138,12 +140,16 @@ class Stage:
         with ExitStack() as stack:
             servers = stack.enter_context(self.serve(count, arguments))
             proxies = [stack.enter_context(FaultProxy(server.url)) for server in servers if proxied]
-            urls = tuple(each.url + query for each in proxies or servers)
+            urls = tuple(self.url_of(each) + query for each in proxies or servers)
             whole = self.part(urls, **part)
             actor = stack.enter_context(acting(subject or self.crew.subject, whole))
             if filled:
                 actor.tell("fill")
             yield Play(servers, proxies, urls, actor, self.meter, self.lags)
+
+    def url_of(self, each: Server | FaultProxy) -> str:
+        """Return the URL of a server or proxy: a memcached is reached through pymemcache as well."""
+        return each.url.replace("memcached:", f"{self.kind}:", 1)
 
     def part(self, urls: tuple[str, ...], **changed: Any) -> Part:
         """Return what the crew is to play."""

@@ -91,6 +91,10 @@ def forgeries(codec):
         (1 << SHIFT, b"admin"),
         (16, b"admin"),
         (16, b'"admin"'),
+        # Some codecs would read these, though they are no whole numbers.
+        (INTEGER_FLAGS, b'{"admin": true}'),
+        (INTEGER_FLAGS, b"1.5"),
+        (INTEGER_FLAGS, b"007"),
     ]
 
 

@@ -25,6 +25,7 @@ from shardcache.core.values.flags import (
     MARK_FLAGS,
     SHIFT,
     SIGNED,
+    is_decimal,
     is_from_another_client,
     is_stub,
 )
@@ -154,7 +155,8 @@ class SignedPayloads(Payloads):
         return payload if payload[0] == INTEGER_FLAGS else self.seal(name, payload, seconds)
 
     def _decode(self, name: bytes, payload: Payload, budget: InflateBudget | None = None) -> Any:
-        if payload[0] != INTEGER_FLAGS:
+        # Digits alone may be unsigned: the codecs `json` and `raw` read anything under these flags.
+        if payload[0] != INTEGER_FLAGS or not is_decimal(payload[1].rstrip(b" ")):
             payload = self._verify(name, payload, self._wall())
         return self.load(name, payload, budget)
 
