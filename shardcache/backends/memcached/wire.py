@@ -22,8 +22,8 @@ from shardcache.backends.memcached.batches import (
     BatchReply,
     GetManyReply,
     are_plain,
-    are_small,
     deletes,
+    first_digits,
     quiet_gets,
     stores,
 )
@@ -231,7 +231,7 @@ class MemcachedWire:
     def _parse(self, text: bytes) -> list[Reply]:
         replies: list[Reply] = []
         pending = self._pending
-        position, size = self._take_hits(text, replies), len(text)
+        position, size = self._take_run(text, replies), len(text)
         self._needed = 0
         while position < size:
             if not pending:
@@ -270,6 +270,15 @@ class MemcachedWire:
         self._ended = large.head, b"".join(large.parts)
         self._large = None
         return data[missing:]
+
+    def _take_run(self, text: bytes, replies: list[Reply]) -> int:
+        """Take the usual lines at the start of `text`, all at once; return where they end."""
+        if self._ended is not None or not self._pending:
+            return 0
+        first = self._pending[0]
+        if isinstance(first, (GetManyReply, BatchReply)):
+            return first.take_run(text, self._max_value)
+        return self._take_hits(text, replies)
 
     def _take_hits(self, text: bytes, replies: list[Reply]) -> int:
         """Take the whole hits of single gets at the start of `text`; return where they end.
@@ -425,7 +434,8 @@ class MemcachedWire:
         keys = command.keys
         first = self._reserve_tokens(len(keys))
         if are_plain(keys):
-            return (quiet_gets(keys, first) + b"mn\r\n",), GetManyReply(first, len(keys))
+            requests = quiet_gets(keys, first_digits(first))
+            return (requests + b"mn\r\n",), GetManyReply(first, len(keys))
         lines = [
             b"mg %s v f q O%d%s\r\n" % (name, token, binary)
             for (name, binary), token in zip(map(encode_key, keys), count(first))
@@ -447,9 +457,10 @@ class MemcachedWire:
         """Send stores that are not quiet: an error line has no token, so only its order tells its key."""
         items, expiry = command.items, memcached_exptime(command.ttl, self._clock)
         first = self._reserve_tokens(len(items))
-        if are_plain([key for key, _ in items]) and are_small(items, self._max_value):
-            requests = stores(items, first, expiry) + b"mn\r\n"
-            return (requests,), BatchReply([None] * len(items), first, STORED)
+        digits = first_digits(first)
+        requests = stores(items, digits, expiry, self._max_value) if items else None
+        if requests is not None:
+            return (requests + b"mn\r\n",), BatchReply([None] * len(items), first, STORED)
         blocks: list[bytes] = []
         results: list[Any] = []
         for token, (key, payload) in enumerate(items, first):
@@ -562,7 +573,7 @@ class MemcachedWire:
         first = self._reserve_tokens(len(keys))
         pending = BatchReply([None] * len(keys), first, THERE)
         if are_plain(keys):
-            return (deletes(keys, first) + b"mn\r\n",), pending
+            return (deletes(keys, first_digits(first)) + b"mn\r\n",), pending
         names = map(encode_key, keys)
         lines = [
             b"md %s O%d%s\r\n" % (name, token, binary)
