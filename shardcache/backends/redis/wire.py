@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from secrets import randbits
 from typing import Any, ClassVar, Final
 
@@ -366,12 +367,16 @@ class RedisWire:
     def _get_many(self, command: GetMany) -> Sequence[bytes]:
         keys = command.keys
         pieces = list(mget_spans(keys))
-        sent = [pack((b"MGET", *keys[piece])) for piece in pieces]
-        if not sent:
+        if not pieces:
             return self._ask_nothing([])
-        chunks = coalesce(sent)
-        self._pending.append(ArraysReply([None] * len(keys), pieces, self._parse_values))
+        sent: Sequence[bytes] = [pack((b"MGET", *keys[piece])) for piece in pieces]
+        chunks = coalesce(sent) if len(sent) > 1 else sent
+        read = self._limited_array if self._limited else self._replies.whole_array
+        self._pending.append(ArraysReply([None] * len(keys), pieces, self._parse_values, read))
         return chunks
+
+    def _limited_array(self, data: bytes, values: int) -> Any:
+        return self._limit_size(self._replies.whole_array(data, values))
 
     def _parse_values(self, raw: Any) -> list[Payload | NodeError | None]:  # as the server sent it
         if type(raw) is not list:
@@ -453,12 +458,13 @@ class RedisWire:
         stored = to_redis_all([payload for _, payload in items], self._version, self._bare)
         self._version = (self._version + len(items)) & LAST_VERSION
         replies: list[Reply] = [None] * len(items)
-        words: list[bytes] = []
-        for place, ((key, _), data) in enumerate(zip(items, stored, strict=True)):
-            if len(data) > self._max_value:
-                replies[place] = self._oversize_error(len(data))
-            else:
-                words += (key, data)
+        pairs = [(key, data) for (key, _), data in zip(items, stored, strict=True)]
+        if max(map(len, stored), default=0) > self._max_value:
+            for place, data in enumerate(stored):
+                if len(data) > self._max_value:
+                    replies[place] = self._oversize_error(len(data))
+            pairs = [pair for pair, reply in zip(pairs, replies, strict=True) if reply is None]
+        words = list(chain.from_iterable(pairs))
         life = _ttl_words(command.ttl)
         line = SET_LINE % (3 + len(life)) + b"".join(map(bulk, life))
         return self._ask_lines(replies, STORED_LINES, line, words)
