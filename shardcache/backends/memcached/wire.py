@@ -11,6 +11,7 @@ import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from io import BytesIO
 from itertools import count
 from secrets import randbelow
 from typing import Any, ClassVar, Final
@@ -103,19 +104,45 @@ from shardcache.errors import (
 MAX_LINE: Final = 4096  # bytes; the longest legal line is a key and a few flags
 MAX_VALUE: Final = 1 << 30  # bytes; the largest item limit that a server accepts
 DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's default item limit (-I)
+WHOLE: Final = 1 << 22  # bytes of a value for which memory is taken before they have arrived
 
 _MODES: Final = {When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
 
 class LargeValue:
-    """A value that arrives in many pieces, which are joined once; `missing` counts its bytes to come."""
+    """A value that arrives in many pieces; `missing` counts its bytes to come.
 
-    __slots__ = ("head", "missing", "parts")
+    They are collected in one block of the value's size, which becomes the value. If all pieces were kept
+    to be joined, the memory for twice the value would be given back to the system after each call, and its
+    pages mapped again. A block of more than `WHOLE` bytes grows as pieces arrive: the server may only
+    have announced them.
+    """
 
-    def __init__(self, head: Head, parts: list[bytes], missing: int) -> None:
+    __slots__ = ("_block", "head", "missing")
+
+    def __init__(self, head: Head, start: bytes, missing: int) -> None:
         self.head = head
-        self.parts = parts
         self.missing = missing
+        self._block = block = BytesIO()
+        block.seek(min(len(start) + missing, WHOLE) - 1)
+        block.write(b"\0")
+        block.seek(0)
+        block.write(start)
+
+    def add(self, data: bytes) -> bytes:
+        """Add what has arrived; return the bytes after the value."""
+        if len(data) <= self.missing:
+            self._block.write(data)
+            self.missing -= len(data)
+            return b""
+        end = self.missing
+        self._block.write(data[:end])
+        self.missing = 0
+        return data[end:]
+
+    def value(self) -> bytes:
+        """Return the value, once nothing is missing: the block itself, not a copy."""
+        return self._block.getvalue()
 
 
 class MemcachedWire:
@@ -261,15 +288,11 @@ class MemcachedWire:
 
     def _add_to_large(self, large: LargeValue, data: bytes) -> bytes:
         """Add what has arrived to a large value; return the bytes after it."""
-        missing = large.missing
-        if len(data) < missing:
-            large.parts.append(data)
-            large.missing = missing - len(data)
-            return b""
-        large.parts.append(data[:missing])
-        self._ended = large.head, b"".join(large.parts)
-        self._large = None
-        return data[missing:]
+        rest = large.add(data)
+        if not large.missing:
+            self._ended = large.head, large.value()
+            self._large = None
+        return rest
 
     def _take_run(self, text: bytes, replies: list[Reply]) -> int:
         """Take the usual lines at the start of `text`, all at once; return where they end."""
@@ -320,7 +343,7 @@ class MemcachedWire:
             return head, TOO_LARGE, len(text) - len(self._skip(text[start:]))
         if len(text) < stop + 2:
             if stop - len(text) > LARGE:
-                self._large = LargeValue(head, [text[start:]], stop - len(text))
+                self._large = LargeValue(head, text[start:], stop - len(text))
             self._needed = stop + 2 - position
             return None
         if not text.startswith(CRLF, stop):

@@ -34,17 +34,19 @@ async def _get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     decode, plain, read = cluster.payloads.decoder(), cluster.payloads.bytes_flags, cluster.value
     commands = [GetMany(tuple(group.values())) for group in groups.values()]
     for member, group, replies in await _ask_groups(cluster, groups, commands):
-        hits = 0
+        hits = misses = 0
         for key, reply in zip(group, replies, strict=True):
-            # Bytes are their own value, and spared the call, for there are many. Empty ones may be
-            # memcached's stub.
-            if type(reply) is tuple:
-                if reply[0] in plain and reply[1]:
-                    found[key] = reply[1]
-                    hits += 1
-                    continue
-            elif reply is not None:
+            # Bytes are their own value, and spared the call like misses, for there are many. Empty ones
+            # may be memcached's stub.
+            if reply is None:
+                misses += 1
+                continue
+            if type(reply) is not tuple:
                 failed[key] = reply
+                continue
+            if reply[0] in plain and reply[1]:
+                found[key] = reply[1]
+                hits += 1
                 continue
             try:
                 value = read(member, group[key], reply, _MISSING, decode)
@@ -54,6 +56,7 @@ async def _get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
                 if value is not _MISSING:
                     found[key] = value
         member.hits += hits
+        member.misses += misses
     if failed and cluster.raises:
         raise _failure(groups, failed, found=found)
     return found
