@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, Final
 
 from shardcache.backends.memcached.replies import (
@@ -99,13 +99,13 @@ def stores(
     There are none unless all keys are plain, each value has at most `largest` bytes, and all fit in
     one piece.
     """
-    keys, payloads = zip(*items, strict=True)
-    flags, values = zip(*payloads, strict=True)
-    sizes = list(map(len, values))
-    if not are_plain(keys) or sum(sizes) > CHUNK or max(sizes) > largest:
+    words: list[Any] = []
+    for key, (flags, data) in items:
+        words += (key, len(data), flags, data)
+    sizes = words[1::4]
+    if not are_plain(words[::4]) or sum(sizes) > CHUNK or max(sizes) > largest:
         return None
-    words = tuple(chain.from_iterable(zip(keys, sizes, flags, values, strict=True)))
-    return _STORES.fill(digits, 0, len(items)).replace(b"~", b"%d" % expiry) % words
+    return _STORES.fill(digits, 0, len(items)).replace(b"~", b"%d" % expiry) % tuple(words)
 
 
 def _common_flags(

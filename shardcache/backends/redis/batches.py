@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any, ClassVar, Final
 
 from shardcache.backends.redis.replies import (
@@ -37,15 +36,13 @@ def bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-def filled(line: bytes, words: Sequence[bytes]) -> list[bytes]:
-    """Return a `line` for each of its counts of words, which it holds with their lengths."""
-    count = line.count(b"%b")
-    values = list(chain.from_iterable(zip(map(len, words), words, strict=True)))
-    if sum(map(len, words)) <= CHUNK:
-        return [line * (len(words) // count) % tuple(values)]
-    step = 2 * count
+def filled(line: bytes, words: Sequence[Any]) -> list[bytes]:
+    """Return a `line` for as many of the words as it holds, up to the last; before each is its length."""
+    count = 2 * line.count(b"%b")
+    if sum(words[::2]) <= CHUNK:
+        return [line * (len(words) // count) % tuple(words)]
     return coalesce(
-        line % tuple(values[place : place + step]) for place in range(0, len(values), step)
+        line % tuple(words[place : place + count]) for place in range(0, len(words), count)
     )
 
 

@@ -11,7 +11,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from secrets import randbits
 from typing import Any, ClassVar, Final
 
@@ -335,9 +334,9 @@ class RedisWire:
         return self._ask(SingleReply(lambda raw: parse_pong(raw) and replies), b"PING")
 
     def _ask_lines(
-        self, replies: list[Any], answers: Mapping[object, bool], line: bytes, words: list[bytes]
+        self, replies: list[Any], answers: Mapping[object, bool], line: bytes, words: list[Any]
     ) -> Sequence[bytes]:
-        """Send a `line` for each two or four words: a template with the length before each word."""
+        """Send a `line` for each one or two words, a template; before each word is its length."""
         if not words:
             return self._ask_nothing(replies)
         sent = filled(line, words)
@@ -458,13 +457,12 @@ class RedisWire:
         stored = to_redis_all([payload for _, payload in items], self._version, self._bare)
         self._version = (self._version + len(items)) & LAST_VERSION
         replies: list[Reply] = [None] * len(items)
-        pairs = [(key, data) for (key, _), data in zip(items, stored, strict=True)]
-        if max(map(len, stored), default=0) > self._max_value:
-            for place, data in enumerate(stored):
-                if len(data) > self._max_value:
-                    replies[place] = self._oversize_error(len(data))
-            pairs = [pair for pair, reply in zip(pairs, replies, strict=True) if reply is None]
-        words = list(chain.from_iterable(pairs))
+        words: list[Any] = []
+        for place, ((key, _), data) in enumerate(zip(items, stored, strict=True)):
+            if len(data) > self._max_value:
+                replies[place] = self._oversize_error(len(data))
+            else:
+                words += (len(key), key, len(data), data)
         life = _ttl_words(command.ttl)
         line = SET_LINE % (3 + len(life)) + b"".join(map(bulk, life))
         return self._ask_lines(replies, STORED_LINES, line, words)
@@ -489,7 +487,8 @@ class RedisWire:
     @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Sequence[bytes]:
         replies: list[Reply] = [None] * len(command.keys)
-        return self._ask_lines(replies, DELETED_LINES, DEL_LINE, list(command.keys))
+        words = [each for key in command.keys for each in (len(key), key)]
+        return self._ask_lines(replies, DELETED_LINES, DEL_LINE, words)
 
     @_encoders.handles(Touch)
     def _touch(self, command: Touch) -> Sequence[bytes]:
