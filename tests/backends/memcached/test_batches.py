@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 
 import pytest
 from hypothesis import given
@@ -170,9 +171,9 @@ def test_an_answer_that_was_not_asked_for_is_an_error(spoil, size):
     tokens = written(wire, 20)
     reply = b"".join(b"HD O%d\r\n" % token for token in tokens) + b"MN\r\n"
     reply = spoil(reply, tokens[12])
+    parts = [reply[start : start + size] for start in range(0, len(reply), size)]
     with pytest.raises(NodeProtocolError):
-        for start in range(0, len(reply), size):
-            wire.feed(reply[start : start + size])
+        deque(map(wire.feed, parts))
 
 
 def test_what_came_by_the_deadline_is_kept():
