@@ -373,8 +373,9 @@ class Cluster:
             answers[place] = reply, seconds
             if reply is UNANSWERED:
                 continue
-            healthy = type(reply) is list and _GOOD.issuperset(map(type, reply))
-            if self.observed or member.health.watched or not healthy:
+            kind = type(reply)
+            good = _GOOD.issuperset(map(type, reply)) if kind is list else kind in _GOOD
+            if self.observed or member.health.watched or not good:
                 self.record(member, command, started, seconds, until, reply)
             else:  # it needs no more than two counts, as in `ask`
                 member.answered += 1
