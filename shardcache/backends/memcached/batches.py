@@ -154,24 +154,27 @@ class GetManyReply:
                 return list(zip(repeat(flags), values))
         return self._read_one_by_one(heads, values)
 
-    def take_run(self, text: bytes, largest: int) -> int:
-        """Accept the hits of the next keys at the beginning of `text`; return where they end.
+    def take_run(self, text: bytes, position: int, largest: int) -> int:
+        """Accept the hits of the next keys that begin at `position`; return where they end.
 
-        They are read as in `read_whole`, so this is all of what has arrived or nothing.
+        They are read as in `read_whole`: all hits up to the last that this reply can have, or none.
         """
-        *lines, _ = text.split(CRLF)
+        start = self._next
+        left = min(self._count, TEMPLATED) - start
+        if left <= 0:
+            return position
+        *lines, _ = text[position:].split(CRLF, 2 * left)
         values = lines[1::2]
-        heads, start = lines[: 2 * len(values) : 2], self._next
-        stop = start + len(values)
-        if not values or stop > min(self._count, TEMPLATED):
-            return 0
+        if not values:
+            return position
+        heads, stop = lines[: 2 * len(values) : 2], start + len(values)
         flags = _common_flags(heads, values, first_digits(self._first), start)
         sizes = list(map(len, values))
         if flags is None or max(sizes) > largest:
-            return 0
+            return position
         self._results[start:stop] = zip(repeat(flags), values)
         self._next = stop
-        return sum(map(len, heads)) + sum(sizes) + 2 * len(CRLF) * len(values)
+        return position + sum(map(len, heads)) + sum(sizes) + 2 * len(CRLF) * len(values)
 
     def _read_one_by_one(self, heads: Sequence[bytes], values: Sequence[bytes]) -> Any:
         """Return all replies in some hits, each with a head and a value, or `UNUSUAL`."""
@@ -274,18 +277,20 @@ class BatchReply:
         answers = self._read_lines(data[: -len(_END_LINE)], 0, len(self._results))
         return UNUSUAL if answers is None else answers
 
-    def take_run(self, text: bytes, largest: int) -> int:  # noqa: ARG002 - it has no values
-        """Accept the answers to the next commands, if they are all of `text`; return where they end."""
-        end = text.rfind(CRLF) + len(CRLF)
-        if text.endswith(_END_LINE):
-            end -= len(_END_LINE)
-        start = self._next
-        stop = start + text.count(CRLF, 0, end)
-        if not self._whole or not start < stop <= len(self._results):
-            return 0
-        answers = self._read_lines(text[:end], start, stop)
+    def take_run(self, text: bytes, position: int, largest: int) -> int:  # noqa: ARG002 - it has no values
+        """Accept the answers that begin at `position`, up to the last in `text`; return where they end."""
+        start, stop = self._next, len(self._results)
+        if not self._whole or start == stop:
+            return position
+        end = text.find(_END_LINE, position)
+        if end < 0:
+            end = text.rfind(CRLF, position) + len(CRLF)
+            stop = start + text.count(CRLF, position, end)
+        answers = None
+        if start < stop <= len(self._results):
+            answers = self._read_lines(text[position:end], start, stop)
         if answers is None:
-            return 0
+            return position
         self._results[start:stop] = answers
         self._next = stop
         return end
@@ -336,8 +341,10 @@ class BatchReply:
 
     def _next_gap(self) -> int | None:
         """Return the place of the next command that waits for its answer, `None` if none does."""
-        gaps = range(self._next, len(self._results))
-        return next((place for place in gaps if self._results[place] is None), None)
+        for place in range(self._next, len(self._results)):
+            if self._results[place] is None:
+                return place
+        return None
 
     def partial_reply(self, node: str) -> Reply:
         """Return the answers so far; the others are late."""

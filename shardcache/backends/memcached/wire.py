@@ -258,14 +258,16 @@ class MemcachedWire:
     def _parse(self, text: bytes) -> list[Reply]:
         replies: list[Reply] = []
         pending = self._pending
-        position, size = self._take_run(text, replies), len(text)
+        position, size = self._take_hits(text, replies), len(text)
         self._needed = 0
+        scanned: PendingReply | None = None
         while position < size:
             if not pending:
                 raise NodeProtocolError("sent a reply that no command asked for", self._node)
             first = pending[0]
-            if type(first) is GetManyReply:
-                position = first.scan(text, position, self._max_value)
+            if isinstance(first, (GetManyReply, BatchReply)):
+                position = self._scan(first, text, position, again=first is scanned)
+                scanned = first
             part = self._next_part(text, position)
             if part is None:
                 if self._large is not None:  # which has taken the rest
@@ -294,14 +296,18 @@ class MemcachedWire:
             self._large = None
         return rest
 
-    def _take_run(self, text: bytes, replies: list[Reply]) -> int:
-        """Take the usual lines at the start of `text`, all at once; return where they end."""
-        if self._ended is not None or not self._pending:
-            return 0
-        first = self._pending[0]
-        if isinstance(first, (GetManyReply, BatchReply)):
-            return first.take_run(text, self._max_value)
-        return self._take_hits(text, replies)
+    def _scan(
+        self, first: GetManyReply | BatchReply, text: bytes, position: int, *, again: bool
+    ) -> int:
+        """Take what a batch takes of `text` at once, from `position`; return where that ends.
+
+        A run is looked for only once: that takes as long for one line as for all.
+        """
+        if not again:
+            position = first.take_run(text, position, self._max_value)
+        if isinstance(first, GetManyReply):
+            position = first.scan(text, position, self._max_value)
+        return position
 
     def _take_hits(self, text: bytes, replies: list[Reply]) -> int:
         """Take the whole hits of single gets at the start of `text`; return where they end.

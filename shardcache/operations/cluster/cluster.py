@@ -373,8 +373,10 @@ class Cluster:
             answers[place] = reply, seconds
             if reply is UNANSWERED:
                 continue
-            kind = type(reply)
-            good = _GOOD.issuperset(map(type, reply)) if kind is list else kind in _GOOD
+            if type(reply) is list:
+                good = _GOOD.issuperset(map(type, reply))
+            else:
+                good = type(reply) in _GOOD
             if self.observed or member.health.watched or not good:
                 self.record(member, command, started, seconds, until, reply)
             else:  # it needs no more than two counts, as in `ask`

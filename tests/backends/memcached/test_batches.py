@@ -202,3 +202,27 @@ def test_a_run_has_no_value_that_is_too_large():
     ((one, two, three),) = wire.feed(whole[-4:])
     assert [one, three] == [(0, b"1" * 20), (0, b"3" * 20)]
     assert isinstance(two, ValueTooLargeError)
+
+
+@given(
+    st.lists(st.lists(payloads, min_size=1, max_size=5) | uniform, min_size=1, max_size=5),
+    st.integers(1, 2000),
+)
+def test_batches_behind_one_another_have_their_own_replies(batches, size):
+    """As tasks have them that share a connection; wherever the network cuts."""
+    wire, stream, expected = MemcachedWire(), b"", []
+    for batch in batches:
+        if isinstance(batch[0], bytes):
+            lines = zip(batch, written(wire, len(batch)), strict=True)
+            answers = [
+                b"HD O%d" % token if each == b"HD" else b"NF O%d" % token for each, token in lines
+            ]
+            stream += b"".join(each + b"\r\n" for each in (*answers, b"MN"))
+            expected.append([each == b"HD" for each in batch])
+        else:
+            keys = [b"key:%d" % place for place in range(len(batch))]
+            stream += answer(asked(wire, keys), batch)
+            expected.append(batch)
+    parts = [stream[start : start + size] for start in range(0, len(stream), size)]
+    assert [reply for part in parts for reply in wire.feed(part)] == expected
+    assert wire.idle
