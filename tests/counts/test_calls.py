@@ -204,6 +204,37 @@ def test_a_call_costs_what_it_did(request, kind):
     assert costs == {name: Cost(*figures) for name, figures in expected.items()}
 
 
+# Over eight nodes in this process, where no poll depends on time: what is paid for each node.
+OF_NODES = {
+    "get_many(40)": (281, 285, 0, 0, 0),
+    "set_many(40)": (494, 523, 0, 0, 0),
+    "delete_many(40)": (176, 150, 0, 0, 0),
+}
+OF_NODES_INLINED = {
+    "get_many(40)": (266, 285, 0, 0, 0),
+    "set_many(40)": (463, 523, 0, 0, 0),
+    "delete_many(40)": (161, 150, 0, 0, 0),
+}
+
+
+def costs_of_nodes():
+    """Return the cost of each call of many keys over eight memory nodes."""
+    costs = {}
+    with Client([f"memory://{name}" for name in "abcdefgh"]) as client:
+        for name, call in blocking_calls(client).items():
+            if "many" in name:
+                client.set_many(VALUES, 300)
+                call()
+                costs[name] = least_cost(call)
+    return costs
+
+
+def test_a_node_of_a_call_costs_what_it_did():
+    """No more and no less, as above."""
+    expected = OF_NODES_INLINED if sys.version_info >= (3, 12) else OF_NODES
+    assert costs_of_nodes() == {name: Cost(*figures) for name, figures in expected.items()}
+
+
 GROWING = {
     "get_many": lambda client, keys: client.get_many(keys),
     "set_many": lambda client, keys: client.set_many(dict.fromkeys(keys, b"x"), 300),
@@ -252,8 +283,14 @@ def print_figures():
             costs = costs_of(server.url)
         finally:
             server.stop()
-        lines = [f'            "{name}": {tuple(each)},' for name, each in costs.items()]
-        sys.stdout.write("\n".join((f'        "{kind}": {{', *lines, "        },\n")))
+        print_costs(kind, costs)
+    print_costs("nodes", costs_of_nodes())
+
+
+def print_costs(title, costs):
+    """Print the cost of each call under a title."""
+    lines = [f'            "{name}": {tuple(each)},' for name, each in costs.items()]
+    sys.stdout.write("\n".join((f'        "{title}": {{', *lines, "        },\n")))
 
 
 if __name__ == "__main__":
