@@ -156,7 +156,7 @@ COUNTS = {
         "delete": (25, 28, 1, 1, 1),
         "incr": (27, 32, 1, 1, 1),
         "get_many(40)": (162, 171, 1, 1, 1),
-        "set_many(40)": (93, 140, 1, 1, 1),
+        "set_many(40)": (89, 138, 1, 1, 1),
         "delete_many(40)": (43, 91, 1, 1, 1),
         "hit": (32, 29, 1, 1, 1),
         "await get": (34, 36, 1, 0, 1),
@@ -169,7 +169,7 @@ COUNTS = {
         "delete": (25, 26, 1, 1, 1),
         "incr": (32, 34, 1, 1, 1),
         "get_many(40)": (206, 290, 1, 1, 1),
-        "set_many(40)": (96, 215, 1, 1, 1),
+        "set_many(40)": (92, 213, 1, 1, 1),
         "delete_many(40)": (41, 124, 1, 1, 1),
         "hit": (32, 30, 1, 1, 1),
         "await get": (38, 42, 1, 0, 1),
@@ -181,12 +181,12 @@ COUNTS = {
 INLINED = {
     "memcached": {
         "get_many(40)": (155, 171, 1, 1, 1),
-        "set_many(40)": (84, 140, 1, 1, 1),
+        "set_many(40)": (80, 138, 1, 1, 1),
         "delete_many(40)": (36, 91, 1, 1, 1),
     },
     "redis": {
         "get_many(40)": (197, 290, 1, 1, 1),
-        "set_many(40)": (84, 215, 1, 1, 1),
+        "set_many(40)": (80, 213, 1, 1, 1),
         "delete_many(40)": (32, 124, 1, 1, 1),
     },
 }
@@ -207,12 +207,12 @@ def test_a_call_costs_what_it_did(request, kind):
 # Over eight nodes in this process, where no poll depends on time: what is paid for each node.
 OF_NODES = {
     "get_many(40)": (281, 285, 0, 0, 0),
-    "set_many(40)": (494, 523, 0, 0, 0),
+    "set_many(40)": (455, 521, 0, 0, 0),
     "delete_many(40)": (176, 150, 0, 0, 0),
 }
 OF_NODES_INLINED = {
     "get_many(40)": (266, 285, 0, 0, 0),
-    "set_many(40)": (463, 523, 0, 0, 0),
+    "set_many(40)": (438, 521, 0, 0, 0),
     "delete_many(40)": (161, 150, 0, 0, 0),
 }
 

@@ -74,16 +74,16 @@ def set_many(
 async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
     seconds = lifetime(ttl, cluster.default_ttl)
     groups = cluster.group(items)
+    names = [name for group in groups.values() for name in group.values()]
+    values = [items[key] for group in groups.values() for key in group]
+    payloads = iter(cluster.payloads.encode_all(names, values, seconds))
     commands: list[Command] = []
     for group in groups.values():
-        names = tuple(group.values())
-        payloads = cluster.payloads.encode_all(names, [items[key] for key in group], seconds)
         if seconds == 0:  # storing with a ttl of 0 is a delete
-            commands.append(DeleteMany(names))
-        else:
-            commands.append(SetMany(list(zip(names, payloads, strict=True)), seconds))
-    for group in groups.values():
-        cluster.invalidated(*group.values())
+            commands.append(DeleteMany(tuple(group.values())))
+        else:  # each takes as many payloads as it has names
+            commands.append(SetMany(list(zip(group.values(), payloads, strict=False)), seconds))
+    cluster.invalidated(*names)
     failed: Failed = {}
     refused: list[tuple[Member, Command]] = []
     deadline = cluster.deadline()
@@ -95,7 +95,8 @@ async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> lis
         left = [group[key] for key, error in errors.items() if isinstance(error, NodeRefusedError)]
         if left:  # memcached drops the old value of a refused overwrite, Redis keeps it
             refused.append((member, DeleteMany(left)))
-    await cluster.ask_many(refused, deadline)
+    if refused:
+        await cluster.ask_many(refused, deadline)
     if failed and cluster.raises:
         raise _failure(groups, failed, succeeded=[key for key in items if key not in failed])
     return list(failed)
