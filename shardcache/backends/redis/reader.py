@@ -34,6 +34,8 @@ _MEMCACHED: Final = (b"ERROR\r\n", b"CLIENT_ERROR ", b"SERVER_ERROR ")
 _MANY: Final = b"%~>|"
 _is_many: Final = re.compile(rb"[%~>|][-?\d]+\r\n").match
 _begins_many: Final = re.compile(rb"[%~>|][-?\d]+\r\n").search
+# To bytes that are searched for in vain.
+UNLIKE_REPLIES: Final = bytes.maketrans(b"*" + _MANY, b"abcde")
 _LOOKS: Final = 16  # at single bytes: more than the headers of some ten values have by chance
 # The beginning of a RESP3 reply without parts: a null, a boolean, a double, a big number, a verbatim
 # string or a long error. hiredis reads these as well.

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from secrets import randbits
+from secrets import token_bytes
 from typing import Any, ClassVar, Final
 
 import hiredis
@@ -63,6 +63,7 @@ from shardcache.backends.redis.parsing import (
 from shardcache.backends.redis.reader import (
     INCOMPLETE,
     LARGEST,
+    UNLIKE_REPLIES,
     MalformedReplyError,
     ReplyReader,
     TooLarge,
@@ -188,8 +189,10 @@ class RedisWire:
         self._unanswered: deque[str] = deque()  # the commands of the hello
         self._login: Sequence[str] = ()  # words that no error may quote
         self._bare = BARE_BYTES if options.bare_bytes else BARE
-        # Each write of a connection has the next version; every connection starts at a random one.
-        self._version = randbits(8 * VERSION_SIZE)
+        # Each write of a connection has the next version; every connection starts at a random one,
+        # without bytes for which readers would have to look at each value.
+        first = token_bytes(VERSION_SIZE).translate(UNLIKE_REPLIES)
+        self._version = int.from_bytes(first, "big")
 
     def hello(self) -> bytes:
         """Return the commands for the credentials, the database and the connection's name."""
