@@ -15,7 +15,6 @@ passes is `shardcache.testing.backend`.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from shardcache.core.commands import Command, Reply
@@ -137,11 +136,22 @@ class AsyncBackend(Protocol):
         """
 
 
+class Wait(NamedTuple):
+    """What is waited for: a descriptor, and the events of `select.poll` that end the wait.
+
+    It ends in monotonic seconds `until`, for instance of a dial, or at the call's deadline.
+    """
+
+    descriptor: int
+    mask: int
+    until: float | None = None
+
+
 class Exchange(Protocol):
     """One command in flight to one node, driven without blocking.
 
-    The driver polls `fileno()` for `events()`, calls `advance` when they occur and `expire` at
-    `deadline` (monotonic seconds) until `finished`, and then calls `result`.
+    The driver polls as `wait` says, calls `advance` when the events occur and `expire` when the wait
+    is over, until `finished`, and then calls `result`.
     """
 
     @property
@@ -149,14 +159,8 @@ class Exchange(Protocol):
         """Return whether `result()` is ready."""
 
     @property
-    def deadline(self) -> float:
-        """Return when waiting ends: the call's deadline, or the earlier one of a dial."""
-
-    def fileno(self) -> int:
-        """Return the descriptor to poll; it changes when another connection takes over."""
-
-    def events(self) -> int:
-        """Return the `select.poll` events after which `advance` can go on."""
+    def wait(self) -> Wait:
+        """Return what it waits for now; another connection that takes over has another descriptor."""
 
     def advance(self) -> None:
         """Send and receive what can be done without waiting."""
@@ -180,18 +184,10 @@ class FinishedExchange:
     __slots__ = ("_reply",)
 
     finished = True
-    deadline = math.inf
+    wait = Wait(-1, 0)  # for nothing
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
-
-    def fileno(self) -> int:
-        """Return no descriptor: there is nothing to wait for."""
-        return -1
-
-    def events(self) -> int:
-        """Return no events: there is nothing to wait for."""
-        return 0
 
     def advance(self) -> None:
         """Do nothing: it is finished."""

@@ -97,13 +97,14 @@ class KeySpace:
             raws = list(map(str.encode, keys))  # type: ignore[arg-type]  # bytes are caught
         except (TypeError, UnicodeEncodeError):
             raws = list(map(encode, keys))
+        # As `_without_namespace` has it; no key is empty then.
+        if not self.namespace and raws and min(raws) > b":" and max(raws) < b"~":
+            return raws, raws
         if not all(raws):
             raws = list(map(encode, keys))  # which raises
         if self.namespace:
             prefix = self._prefix
             return raws, [prefix + raw for raw in raws]
-        if raws and min(raws) > b":" and max(raws) < b"~":  # as `_without_namespace` has it
-            return raws, raws
         return raws, list(map(_without_namespace, raws))
 
     def raw(self, name: bytes) -> bytes:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from shardcache.backends.base import Backend, Exchange
+from shardcache.backends.base import Backend, Exchange, Wait
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.operations.port import UNANSWERED, Enough
@@ -22,7 +22,11 @@ def grace(seconds: float) -> float:
 
 
 class FanOut:
-    """Commands to many nodes, driven by one poll loop under one deadline."""
+    """Commands to many nodes, driven by one poll loop under one deadline.
+
+    What an exchange costs here is paid for each node of each call. So the usual one is told apart by
+    its attributes, and is called twice: to read its reply, and for its result.
+    """
 
     __slots__ = (
         "_answers",
@@ -49,21 +53,33 @@ class FanOut:
         self._cut: float | None = None  # when the rest is abandoned, once there is enough
         self._dialing = False  # whether any exchange has had another deadline
         self._poll = select.poll()
-        self._open: dict[int, tuple[int, Exchange, int]] = {}  # by descriptor: place, mask
+        self._open: dict[int, tuple[int, Exchange, Wait]] = {}  # by descriptor, with its place
         self._answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
 
     def run(self) -> None:
         """Drive all exchanges until each has finished, or the deadline has passed."""
         for place, (backend, command) in enumerate(self._asks):
-            self._begin(place, backend, command)
-        while self._open:
+            try:
+                exchange = backend.begin(command, self._deadline)
+            except NodeError as error:
+                self._answers[place] = (error, time.monotonic())
+            else:
+                self._watch(place, exchange)
+        exchanges, poll = self._open, self._poll
+        while exchanges:
             if self._cut is None and self._enough is not None:
                 self._has_enough(self._enough)
             left = self._limit() - time.monotonic()
             # A timer that fires late, as on a busy gevent hub, may hide data that has arrived.
-            ready = self._poll.poll(max(0.0, left) * 1000) or self._poll.poll(0)
+            ready = poll.poll(max(0.0, left) * 1000) or poll.poll(0)
             for descriptor, _ in ready:
-                self._advance(descriptor)
+                place, exchange, wait = exchanges[descriptor]
+                exchange.advance()
+                if exchange.finished or exchange.wait != wait:
+                    # The descriptor may be closed by now; poll knows it by its number.
+                    poll.unregister(descriptor)
+                    del exchanges[descriptor]
+                    self._watch(place, exchange)
             if not ready or left <= 0:  # a steady stream of data must not outlast the deadline
                 self._expire()
             if self._enough is not None and self._has_enough(self._enough):
@@ -80,7 +96,8 @@ class FanOut:
         """Return the earliest deadline of the open exchanges."""
         limit = self._deadline
         if self._dialing:
-            limit = min(exchange.deadline for _, exchange, _ in self._open.values())
+            waits = (exchange.wait for _, exchange, _ in self._open.values())
+            limit = min(self._until(wait) for wait in waits)
         return limit if self._cut is None else min(limit, self._cut)
 
     def answers(self) -> list[tuple[Reply, float]]:
@@ -93,49 +110,32 @@ class FanOut:
             exchange.abandon()
         self._open.clear()
 
-    def _begin(self, place: int, backend: Backend, command: Command) -> None:
-        try:
-            exchange = backend.begin(command, self._deadline)
-        except NodeError as error:
-            self._answers[place] = (error, time.monotonic())
-        else:
-            self._watch(place, exchange)
-
-    def _advance(self, descriptor: int) -> None:
-        place, exchange, mask = self._open[descriptor]
-        exchange.advance()
-        if exchange.finished or exchange.fileno() != descriptor or exchange.events() != mask:
-            self._forget(descriptor)
-            self._watch(place, exchange)
-
     def _watch(self, place: int, exchange: Exchange) -> None:
         """Poll for the events that the exchange needs now, or take its result."""
         if exchange.finished:
-            self._answers[place] = (_outcome(exchange), time.monotonic())
+            reply: Reply
+            try:
+                reply = exchange.result()
+            except NodeError as error:
+                reply = error
+            self._answers[place] = (reply, time.monotonic())
             return
-        if exchange.deadline != self._deadline:
+        wait = exchange.wait
+        descriptor, mask, until = wait
+        if until is not None:
             self._dialing = True
-        descriptor, mask = exchange.fileno(), exchange.events()
         self._poll.register(descriptor, mask)
-        self._open[descriptor] = (place, exchange, mask)
+        self._open[descriptor] = (place, exchange, wait)
 
-    def _forget(self, descriptor: int) -> None:
-        # The descriptor may be closed by now; poll knows it by its number.
-        self._poll.unregister(descriptor)
-        del self._open[descriptor]
+    def _until(self, wait: Wait) -> float:
+        return self._deadline if wait.until is None else wait.until
 
     def _expire(self) -> None:
         """Expire the exchanges whose deadline has passed."""
         now = time.monotonic()
         for descriptor, (place, exchange, _) in list(self._open.items()):
-            if exchange.deadline <= now:
-                self._forget(descriptor)
+            if self._until(exchange.wait) <= now:
+                self._poll.unregister(descriptor)
+                del self._open[descriptor]
                 exchange.expire()
                 self._watch(place, exchange)
-
-
-def _outcome(exchange: Exchange) -> Reply:
-    try:
-        return exchange.result()
-    except NodeError as error:
-        return error

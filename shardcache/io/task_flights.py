@@ -226,10 +226,11 @@ class TaskSingleFlight:
         flight = self._flights.get((asyncio.get_running_loop(), name))
         return None if flight is None else flight.progress
 
-    def forget(self, name: bytes) -> None:
-        """Forget the flight under this name: no caller joins it any more."""
+    def forget(self, *names: bytes) -> None:
+        """Forget the flights under these names: no caller joins them any more."""
         if self._flights:  # usually empty, and every write calls this
-            self._flights.pop((asyncio.get_running_loop(), name), None)
+            for name in names:
+                self._flights.pop((asyncio.get_running_loop(), name), None)
 
     def forget_all(self) -> None:
         """Forget all flights of this loop: no caller joins them any more."""

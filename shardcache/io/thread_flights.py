@@ -110,10 +110,11 @@ class ThreadSingleFlight:
         flight = self._flights.get((os.getpid(), name))
         return None if flight is None else flight.progress
 
-    def forget(self, name: bytes) -> None:
-        """Forget the flight under this name: no caller joins it any more."""
+    def forget(self, *names: bytes) -> None:
+        """Forget the flights under these names: no caller joins them any more."""
         if self._flights:  # usually empty, and every write calls this
-            self._flights.pop((os.getpid(), name), None)
+            for name in names:
+                self._flights.pop((os.getpid(), name), None)
 
     def forget_all(self) -> None:
         """Forget all flights: no caller joins them any more."""

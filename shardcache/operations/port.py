@@ -112,8 +112,8 @@ class SingleFlight(Protocol):
     def progress(self, name: bytes) -> Any:
         """Return the progress of the flight under this name, `None` if there is none."""
 
-    def forget(self, name: bytes) -> None:
-        """Forget the flight under this name: no caller joins it any more, its followers still get it."""
+    def forget(self, *names: bytes) -> None:
+        """Forget the flights under these names: no caller joins them any more, their followers still get them."""
 
     def forget_all(self) -> None:
         """Forget all flights: no caller joins them any more."""

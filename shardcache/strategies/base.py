@@ -16,6 +16,7 @@ from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
 Owner: TypeAlias = Callable[[bytes], Node]
+Owners: TypeAlias = Callable[[Sequence[bytes]], Iterable[Node]]
 Preference: TypeAlias = Callable[[bytes, int], Sequence[Node]]
 Value: TypeAlias = str | int | bool
 
@@ -29,12 +30,14 @@ class BuiltPlacement:
 
     `inputs` returns everything that decides the placement, and is called at the first use of
     `digest`. `hash_ranges` returns the placement as ranges of the hash space, if it is made of them.
+    `owners` returns what `owner` does for each of many keys, if that takes less than a call for each.
     """
 
     owner: Owner
     preference: Preference
     inputs: Callable[[], Iterable[bytes]]
     hash_ranges: Callable[[], HashRanges | None] = lambda: None
+    owners: Owners | None = None
 
     @cached_property
     def digest(self) -> bytes:

@@ -46,6 +46,9 @@ class Maglev(StrategyBase):
         def owner(key: bytes) -> Node:
             return table[digest(key) % size]
 
+        def owners(keys: Sequence[bytes]) -> list[Node]:
+            return [table[digest(key) % size] for key in keys]
+
         def inputs() -> Iterable[bytes]:
             names = "\0".join(node.name for node in table)
             return (b"maglev xxh64", b"%d" % size, *digest_parts(ordered), names.encode())
@@ -53,7 +56,8 @@ class Maglev(StrategyBase):
         def hash_ranges() -> HashRanges:
             return HashRanges(f"xxh64 % {size}", range(1, size + 1), table.__getitem__)
 
-        return BuiltPlacement(owner, preference_by_rehashing(owner, ordered), inputs, hash_ranges)
+        preference = preference_by_rehashing(owner, ordered)
+        return BuiltPlacement(owner, preference, inputs, hash_ranges, owners)
 
 
 def fill_table(nodes: Sequence[Node], size: int) -> list[int]:

@@ -42,6 +42,11 @@ class StrategyContract:
             assert owner in topology.nodes
             assert topology.owner(key) is owner
 
+    def test_many_keys_have_the_owners_of_each(self, topology: Topology) -> None:
+        """The owners of many keys are found one by one, or by the placement's own `owners`."""
+        assert list(topology.owners(KEYS)) == [topology.owner(key) for key in KEYS]
+        assert list(topology.owners([])) == []
+
     def test_every_node_holds_keys(self, topology: Topology) -> None:
         """No node is left without keys."""
         counts = Counter(topology.owner(key).name for key in KEYS)

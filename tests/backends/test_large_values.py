@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardcache import Client
-from shardcache.backends.memcached.wire import MemcachedWire
+from shardcache.backends.memcached.wire import WHOLE, MemcachedWire
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
-from shardcache.backends.transport.sockets import LARGE
+from shardcache.backends.transport.sockets import LARGE, READ
 from shardcache.core.commands import Get, GetMany, Gets, Incr, Set, SetMany
 from shardcache.core.values.flags import INTEGER_FLAGS, TEXT_FLAGS, UNMARKED_FLAGS
 from shardcache.errors import NodeProtocolError
@@ -146,3 +146,40 @@ def test_digits_that_are_none_are_no_number():
             assert wire.feed(reply[:cut]) == []
         with pytest.raises(NodeProtocolError):
             wire.feed(reply if cut is None else reply[cut:])
+
+
+def test_a_large_value_of_memcached_takes_its_size_once():
+    """Twice as much would be given back to the system after each call, and mapped again."""
+    wire = MemcachedWire()
+    token = b"".join(wire.encode(Get(b"k"))).split()[-1]
+    head, value = b"VA 1000000 f0 %b\r\n" % token, b"v" * 1_000_000
+    reply = head + value + b"\r\n"
+    tracemalloc.start()
+    try:
+        replies = [
+            each
+            for begin in range(0, len(reply), READ)
+            for each in wire.feed(reply[begin : begin + READ])
+        ]
+        assert tracemalloc.get_traced_memory()[1] < 1_300_000
+    finally:
+        tracemalloc.stop()
+    assert replies == [(0, value)]
+
+
+def test_a_value_that_is_only_announced_takes_little():
+    """However large it is to be; and one of that size arrives whole."""
+    wire = MemcachedWire(max_value=1 << 30)
+    token = b"".join(wire.encode(Get(b"k"))).split()[-1]
+    tracemalloc.start()
+    try:
+        assert wire.feed(b"VA 1000000000 f0 %b\r\nxyz" % token) == []
+        assert tracemalloc.get_traced_memory()[1] < 2 * WHOLE
+    finally:
+        tracemalloc.stop()
+    wire = MemcachedWire(max_value=1 << 30)
+    token = b"".join(wire.encode(Get(b"k"))).split()[-1]
+    value = bytes(range(250)) * (WHOLE // 200)
+    assert wire.feed(b"VA %d f0 %b\r\n" % (len(value), token)) == []
+    assert wire.feed(value) == []
+    assert wire.feed(b"\r\n") == [(0, value)]

@@ -40,7 +40,7 @@ class SimulatedSingleFlight:
     def progress(self, name: bytes) -> None:
         """Return nothing: there is no other flight."""
 
-    def forget(self, name: bytes) -> None:
+    def forget(self, *names: bytes) -> None:
         """Do nothing: no caller joins."""
 
     def forget_all(self) -> None:

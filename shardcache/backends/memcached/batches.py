@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, Final
 
 from shardcache.backends.memcached.replies import (
     CRLF,
     END,
     MAX_DIGITS,
+    MAX_FLAGS,
     MORE,
     RECACHE,
     UNEXPECTED,
@@ -28,75 +28,100 @@ from shardcache.backends.memcached.replies import (
 from shardcache.backends.transport.coalesce import CHUNK
 from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import Payload, Reply
-from shardcache.core.keys import MAX_PLAIN
+from shardcache.core.keys import MAX_PLAIN, PLAIN
 from shardcache.errors import NodeError
 
 TEMPLATED: Final = 1000  # keys of a batch that a template has lines for
 
-_all_plain = re.compile(rb"[!-~]*").fullmatch
 _is_number = re.compile(rb"[0-9]{1,10}").fullmatch
 
 
 class Template:
     """A line for each command of a batch, with the last digits of its token.
 
-    In `line`, `#` stands for the token, `~` for a number that all lines have, and what bytes are
-    formatted by for what differs.
+    In `line`, `#` stands for the token. The rest is for its users: `~` for a word that all lines have,
+    and what bytes are formatted by for what differs.
     """
 
     def __init__(self, line: bytes) -> None:
         self._line = line
+        self._size = len(line.replace(b"#", b"@000"))
+        self._lines = (
+            b""  # all of them, with "@" for the first digits of the tokens, from first use
+        )
 
-    @cached_property
-    def _lines(self) -> bytes:
-        """All lines, with "@" for the first digits of the tokens; made at first use."""
-        return b"".join(self._line.replace(b"#", b"@%03d" % place) for place in range(TEMPLATED))
-
-    def fill(
-        self, count: int, first: int, values: tuple[object, ...] = (), number: bytes = b""
-    ) -> bytes:
-        """Return `count` lines, whose tokens begin at `first`, a multiple of `TEMPLATED`."""
-        lines = self._lines[: count * (len(self._lines) // TEMPLATED)]
-        digits = b"%d" % (first // TEMPLATED)
-        return lines.replace(b"@", digits).replace(b"~", number) % values
+    def fill(self, digits: bytes, start: int, stop: int) -> bytes:
+        """Return the lines of some places of a batch whose tokens have these first digits."""
+        if not self._lines:
+            lines = [self._line.replace(b"#", b"@%03d" % place) for place in range(TEMPLATED)]
+            self._lines = b"".join(lines)
+        size = self._size
+        return self._lines[start * size : stop * size].replace(b"@", digits)
 
 
 _QUIET_GETS: Final = Template(b"mg %b v f q O#\r\n")
 _HIT_HEADS: Final = Template(b"VA %d f~ O#\r\n")
 _STORES: Final = Template(b"ms %b %d F%d T~ O#\r\n%b\r\n")
 _DELETES: Final = Template(b"md %b O#\r\n")
-_TAILS: Final = Template(b" O#")
+_ANSWERS: Final = Template(b"~ O#\r\n")
+_END_LINE: Final = END + CRLF
 
 
 def are_plain(keys: Sequence[bytes]) -> bool:
     """Return whether a template has lines for these keys: not too many, and each as it is sent."""
     return (
-        len(keys) <= TEMPLATED
-        and max(map(len, keys), default=0) <= MAX_PLAIN
-        and _all_plain(b"".join(keys)) is not None
+        0 < len(keys) <= TEMPLATED
+        and len(max(keys, key=len)) <= MAX_PLAIN
+        and not b"".join(keys).translate(None, PLAIN)
     )
 
 
-def quiet_gets(keys: Sequence[bytes], first: int) -> bytes:
+def first_digits(first: int) -> bytes:
+    """Return the digits that the tokens of a templated batch begin with, from its first token."""
+    return b"%d" % (first // TEMPLATED)
+
+
+def quiet_gets(keys: Sequence[bytes], digits: bytes) -> bytes:
     """Return the requests for plain keys, whose misses cost no bytes."""
-    return _QUIET_GETS.fill(len(keys), first, tuple(keys))
+    return _QUIET_GETS.fill(digits, 0, len(keys)) % tuple(keys)
 
 
-def deletes(keys: Sequence[bytes], first: int) -> bytes:
+def deletes(keys: Sequence[bytes], digits: bytes) -> bytes:
     """Return the requests that delete plain keys."""
-    return _DELETES.fill(len(keys), first, tuple(keys))
+    return _DELETES.fill(digits, 0, len(keys)) % tuple(keys)
 
 
-def stores(items: Sequence[tuple[bytes, Payload]], first: int, expiry: int) -> bytes:
-    """Return the requests that store plain keys."""
-    words = [(key, len(data), int(flags), data) for key, (flags, data) in items]
-    return _STORES.fill(len(items), first, tuple(chain.from_iterable(words)), b"%d" % expiry)
+def stores(
+    items: Sequence[tuple[bytes, Payload]], digits: bytes, expiry: int, largest: int
+) -> bytes | None:
+    """Return the requests that store items.
+
+    There are none unless all keys are plain, each value has at most `largest` bytes, and all fit in
+    one piece.
+    """
+    words: list[Any] = []
+    for key, (flags, data) in items:
+        words += (key, len(data), flags, data)
+    sizes = words[1::4]
+    if not are_plain(words[::4]) or sum(sizes) > CHUNK or max(sizes) > largest:
+        return None
+    return _STORES.fill(digits, 0, len(items)).replace(b"~", b"%d" % expiry) % tuple(words)
 
 
-def are_small(items: Sequence[tuple[bytes, Payload]], largest: int) -> bool:
-    """Return whether each value of a batch has at most `largest` bytes, and all fit in one piece."""
-    sizes = [len(data) for _, (_, data) in items]
-    return sum(sizes) <= CHUNK and max(sizes, default=0) <= largest
+def _common_flags(
+    heads: Sequence[bytes], values: Sequence[bytes], digits: bytes, start: int
+) -> int | None:
+    """Return the flags of hits if all have the same, and the heads that follow from their places and values.
+
+    The hits are those of the places from `start`. A value that contains a CRLF is cut shorter than its
+    announced length, and so has another head.
+    """
+    flags = heads[0].rpartition(b" O")[0].rpartition(b" f")[2]
+    if not flags.isdigit() or len(flags) > MAX_FLAGS:
+        return None
+    lines = _HIT_HEADS.fill(digits, start, start + len(values)).replace(b"~", flags)
+    expected = lines % tuple(map(len, values))
+    return int(flags) if b"\r\n".join((*heads, b"")) == expected else None
 
 
 class GetManyReply:
@@ -117,19 +142,39 @@ class GetManyReply:
         length. Where all keys are found with the same flags, one comparison of all heads with those
         expected takes a third of the time of one for each.
         """
-        if not data.endswith(CRLF):
+        if not data.endswith(_END_LINE):
             return UNUSUAL
-        *parts, end, _ = data.split(CRLF)
-        if end != END or len(parts) % 2:
+        parts = data.split(CRLF)
+        if parts[-2] != END or len(parts) % 2:
             return UNUSUAL
-        heads, values = parts[::2], parts[1::2]
+        heads, values = parts[:-2:2], parts[1:-2:2]
         if 0 < len(values) == self._count <= TEMPLATED:
-            flags = heads[0].rpartition(b" O")[0].rpartition(b" f")[2]
-            if _is_number(flags) and b"\r\n".join((*heads, b"")) == _HIT_HEADS.fill(
-                self._count, self._first, tuple(map(len, values)), flags
-            ):
-                return list(zip(repeat(int(flags)), values))
+            flags = _common_flags(heads, values, first_digits(self._first), 0)
+            if flags is not None:
+                return list(zip(repeat(flags), values))
         return self._read_one_by_one(heads, values)
+
+    def take_run(self, text: bytes, position: int, largest: int) -> int:
+        """Accept the hits of the next keys that begin at `position`; return where they end.
+
+        They are read as in `read_whole`: all hits up to the last that this reply can have, or none.
+        """
+        start = self._next
+        left = min(self._count, TEMPLATED) - start
+        if left <= 0:
+            return position
+        *lines, _ = text[position:].split(CRLF, 2 * left)
+        values = lines[1::2]
+        if not values:
+            return position
+        heads, stop = lines[: 2 * len(values) : 2], start + len(values)
+        flags = _common_flags(heads, values, first_digits(self._first), start)
+        sizes = list(map(len, values))
+        if flags is None or max(sizes) > largest:
+            return position
+        self._results[start:stop] = zip(repeat(flags), values)
+        self._next = stop
+        return position + sum(map(len, heads)) + sum(sizes) + 2 * len(CRLF) * len(values)
 
     def _read_one_by_one(self, heads: Sequence[bytes], values: Sequence[bytes]) -> Any:
         """Return all replies in some hits, each with a head and a value, or `UNUSUAL`."""
@@ -216,33 +261,63 @@ class BatchReply:
     `results` holds `None` for each expected answer, whose token is `first` and its place.
     """
 
-    __slots__ = ("_answers", "_first", "_gaps", "_results", "_whole")
+    __slots__ = ("_answers", "_first", "_next", "_results", "_whole")
 
     def __init__(self, results: list[Any], first: int, answers: Answers) -> None:
         self._results = results
-        self._gaps = (place for place, known in enumerate(results) if known is None)
+        self._next = 0  # no command before this place waits for its answer
         self._whole = results.count(None) == len(results) <= TEMPLATED
         self._first = first
         self._answers = answers
 
     def read_whole(self, data: bytes) -> Any:
         """Return all answers if `data` is exactly theirs and `MN`, without an error among them."""
-        lines = data.split(CRLF)
-        count = len(self._results)
-        if not self._whole or len(lines) != count + 2 or lines[-2:] != [END, b""]:
+        if not self._whole or not data.endswith(_END_LINE):
             return UNUSUAL
-        if b"".join([line[2:] for line in lines[:-2]]) != _TAILS.fill(count, self._first):
-            return UNUSUAL
-        answers = [self._answers.get(line[:2]) for line in lines[:-2]]
-        return UNUSUAL if None in answers else answers
+        answers = self._read_lines(data[: -len(_END_LINE)], 0, len(self._results))
+        return UNUSUAL if answers is None else answers
+
+    def take_run(self, text: bytes, position: int, largest: int) -> int:  # noqa: ARG002 - it has no values
+        """Accept the answers that begin at `position`, up to the last in `text`; return where they end."""
+        start, stop = self._next, len(self._results)
+        if not self._whole or start == stop:
+            return position
+        end = text.find(_END_LINE, position)
+        if end < 0:
+            end = text.rfind(CRLF, position) + len(CRLF)
+            stop = start + text.count(CRLF, position, end)
+        answers = None
+        if start < stop <= len(self._results):
+            answers = self._read_lines(text[position:end], start, stop)
+        if answers is None:
+            return position
+        self._results[start:stop] = answers
+        self._next = stop
+        return end
+
+    def _read_lines(self, text: bytes, start: int, stop: int) -> list[bool | None] | None:
+        """Return the answers of some places if `text` is exactly their lines, or else nothing.
+
+        All have the same answer, as a rule. Then one comparison is enough.
+        """
+        expected = _ANSWERS.fill(first_digits(self._first), start, stop)
+        code = text[:2]
+        answer = self._answers.get(code)
+        if answer is not None and text == expected.replace(b"~", code):
+            return [answer] * (stop - start)
+        *lines, rest = text.split(CRLF)
+        tails = b"".join([b"~%b\r\n" % line[2:] for line in lines])
+        if rest or len(lines) != stop - start or tails != expected:
+            return None
+        answers = [self._answers.get(line[:2]) for line in lines]
+        return None if None in answers else answers
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Accept one answer; return all of them at `MN`."""
         if value is not None:
             return UNEXPECTED
         if list(head) == [END]:
-            whole = next(self._gaps, None) is None
-            return self._results if whole else UNEXPECTED
+            return self._results if self._next_gap() is None else UNEXPECTED
         match head:
             case [code, token] if code in self._answers:
                 return self._put(self._answers[code], token)
@@ -257,11 +332,19 @@ class BatchReply:
         return self._put(error)
 
     def _put(self, answer: object, token: bytes | None = None) -> object:
-        place = next(self._gaps, None)
+        place = self._next_gap()
         if place is None or token not in {None, b"O%d" % (self._first + place)}:
             return UNEXPECTED
         self._results[place] = answer
+        self._next = place + 1
         return MORE
+
+    def _next_gap(self) -> int | None:
+        """Return the place of the next command that waits for its answer, `None` if none does."""
+        for place in range(self._next, len(self._results)):
+            if self._results[place] is None:
+                return place
+        return None
 
     def partial_reply(self, node: str) -> Reply:
         """Return the answers so far; the others are late."""

@@ -22,6 +22,7 @@ from shardcache.core.values.flags import is_stub
 from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, NotACounterError
 
 MAX_DIGITS: Final = 20  # of 64 bits without a sign
+MAX_FLAGS: Final = 10  # digits of 32 bits
 MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"

@@ -11,6 +11,7 @@ import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from io import BytesIO
 from itertools import count
 from secrets import randbelow
 from typing import Any, ClassVar, Final
@@ -22,8 +23,8 @@ from shardcache.backends.memcached.batches import (
     BatchReply,
     GetManyReply,
     are_plain,
-    are_small,
     deletes,
+    first_digits,
     quiet_gets,
     stores,
 )
@@ -103,19 +104,45 @@ from shardcache.errors import (
 MAX_LINE: Final = 4096  # bytes; the longest legal line is a key and a few flags
 MAX_VALUE: Final = 1 << 30  # bytes; the largest item limit that a server accepts
 DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's default item limit (-I)
+WHOLE: Final = 1 << 22  # bytes of a value for which memory is taken before they have arrived
 
 _MODES: Final = {When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
 
 class LargeValue:
-    """A value that arrives in many pieces, which are joined once; `missing` counts its bytes to come."""
+    """A value that arrives in many pieces; `missing` counts its bytes to come.
 
-    __slots__ = ("head", "missing", "parts")
+    They are collected in one block of the value's size, which becomes the value. If all pieces were kept
+    to be joined, the memory for twice the value would be given back to the system after each call, and its
+    pages mapped again. A block of more than `WHOLE` bytes grows as pieces arrive: the server may only
+    have announced them.
+    """
 
-    def __init__(self, head: Head, parts: list[bytes], missing: int) -> None:
+    __slots__ = ("_block", "head", "missing")
+
+    def __init__(self, head: Head, start: bytes, missing: int) -> None:
         self.head = head
-        self.parts = parts
         self.missing = missing
+        self._block = block = BytesIO()
+        block.seek(min(len(start) + missing, WHOLE) - 1)
+        block.write(b"\0")
+        block.seek(0)
+        block.write(start)
+
+    def add(self, data: bytes) -> bytes:
+        """Add what has arrived; return the bytes after the value."""
+        if len(data) <= self.missing:
+            self._block.write(data)
+            self.missing -= len(data)
+            return b""
+        end = self.missing
+        self._block.write(data[:end])
+        self.missing = 0
+        return data[end:]
+
+    def value(self) -> bytes:
+        """Return the value, once nothing is missing: the block itself, not a copy."""
+        return self._block.getvalue()
 
 
 class MemcachedWire:
@@ -233,12 +260,14 @@ class MemcachedWire:
         pending = self._pending
         position, size = self._take_hits(text, replies), len(text)
         self._needed = 0
+        scanned: PendingReply | None = None
         while position < size:
             if not pending:
                 raise NodeProtocolError("sent a reply that no command asked for", self._node)
             first = pending[0]
-            if type(first) is GetManyReply:
-                position = first.scan(text, position, self._max_value)
+            if isinstance(first, (GetManyReply, BatchReply)):
+                position = self._scan(first, text, position, again=first is scanned)
+                scanned = first
             part = self._next_part(text, position)
             if part is None:
                 if self._large is not None:  # which has taken the rest
@@ -261,15 +290,24 @@ class MemcachedWire:
 
     def _add_to_large(self, large: LargeValue, data: bytes) -> bytes:
         """Add what has arrived to a large value; return the bytes after it."""
-        missing = large.missing
-        if len(data) < missing:
-            large.parts.append(data)
-            large.missing = missing - len(data)
-            return b""
-        large.parts.append(data[:missing])
-        self._ended = large.head, b"".join(large.parts)
-        self._large = None
-        return data[missing:]
+        rest = large.add(data)
+        if not large.missing:
+            self._ended = large.head, large.value()
+            self._large = None
+        return rest
+
+    def _scan(
+        self, first: GetManyReply | BatchReply, text: bytes, position: int, *, again: bool
+    ) -> int:
+        """Take what a batch takes of `text` at once, from `position`; return where that ends.
+
+        A run is looked for only once: that takes as long for one line as for all.
+        """
+        if not again:
+            position = first.take_run(text, position, self._max_value)
+        if isinstance(first, GetManyReply):
+            position = first.scan(text, position, self._max_value)
+        return position
 
     def _take_hits(self, text: bytes, replies: list[Reply]) -> int:
         """Take the whole hits of single gets at the start of `text`; return where they end.
@@ -311,7 +349,7 @@ class MemcachedWire:
             return head, TOO_LARGE, len(text) - len(self._skip(text[start:]))
         if len(text) < stop + 2:
             if stop - len(text) > LARGE:
-                self._large = LargeValue(head, [text[start:]], stop - len(text))
+                self._large = LargeValue(head, text[start:], stop - len(text))
             self._needed = stop + 2 - position
             return None
         if not text.startswith(CRLF, stop):
@@ -425,7 +463,8 @@ class MemcachedWire:
         keys = command.keys
         first = self._reserve_tokens(len(keys))
         if are_plain(keys):
-            return (quiet_gets(keys, first) + b"mn\r\n",), GetManyReply(first, len(keys))
+            requests = quiet_gets(keys, first_digits(first))
+            return (requests + b"mn\r\n",), GetManyReply(first, len(keys))
         lines = [
             b"mg %s v f q O%d%s\r\n" % (name, token, binary)
             for (name, binary), token in zip(map(encode_key, keys), count(first))
@@ -447,9 +486,10 @@ class MemcachedWire:
         """Send stores that are not quiet: an error line has no token, so only its order tells its key."""
         items, expiry = command.items, memcached_exptime(command.ttl, self._clock)
         first = self._reserve_tokens(len(items))
-        if are_plain([key for key, _ in items]) and are_small(items, self._max_value):
-            requests = stores(items, first, expiry) + b"mn\r\n"
-            return (requests,), BatchReply([None] * len(items), first, STORED)
+        digits = first_digits(first)
+        requests = stores(items, digits, expiry, self._max_value) if items else None
+        if requests is not None:
+            return (requests + b"mn\r\n",), BatchReply([None] * len(items), first, STORED)
         blocks: list[bytes] = []
         results: list[Any] = []
         for token, (key, payload) in enumerate(items, first):
@@ -562,7 +602,7 @@ class MemcachedWire:
         first = self._reserve_tokens(len(keys))
         pending = BatchReply([None] * len(keys), first, THERE)
         if are_plain(keys):
-            return (deletes(keys, first) + b"mn\r\n",), pending
+            return (deletes(keys, first_digits(first)) + b"mn\r\n",), pending
         names = map(encode_key, keys)
         lines = [
             b"md %s O%d%s\r\n" % (name, token, binary)

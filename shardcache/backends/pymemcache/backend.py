@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error
+from shardcache.backends.base import LAST_WAIT, BackendOptions, Wait, cut_off_error
 from shardcache.backends.pymemcache.refusals import translate
 from shardcache.backends.pymemcache.session import SUPPORTS, Session
 from shardcache.backends.threads import NoThreadError, Workers
-from shardcache.backends.transport.dial import Expired, Target, Wait, dial
+from shardcache.backends.transport.dial import Expired, Target, dial
 from shardcache.backends.transport.dropped import warn_dropped
 from shardcache.backends.transport.pool import Connection, Pool, Slot
 from shardcache.backends.transport.resolver import NAMES, Resolver
@@ -313,11 +313,7 @@ class ThreadExchange:
         self._delivered: dict[str, Reply | Exception] = {}
         self._reply: Reply | Exception = None
         self._wakeup = Wakeup()
-
-    @property
-    def deadline(self) -> float:
-        """Return the job's deadline."""
-        return self.job.deadline
+        self.wait = Wait(self._wakeup.fileno(), select.POLLIN)
 
     @property
     def wanted(self) -> bool:
@@ -328,14 +324,6 @@ class ThreadExchange:
         """Accept the reply unless there is one, and wake the thread that polls."""
         self._delivered.setdefault("reply", reply)  # atomic, and keeps the first
         self._wakeup.set()
-
-    def fileno(self) -> int:
-        """Return the descriptor to poll."""
-        return self._wakeup.fileno()
-
-    def events(self) -> int:
-        """Return the event to poll for."""
-        return select.POLLIN
 
     def advance(self) -> None:
         """Finish if the reply is there."""

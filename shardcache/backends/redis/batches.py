@@ -36,20 +36,21 @@ def bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-def filled(line: bytes, words: Sequence[bytes]) -> list[bytes]:
-    """Return a `line` for each of its counts of words, which it holds with their lengths."""
-    count = line.count(b"%b")
-    values = [each for word in words for each in (len(word), word)]
-    if sum(map(len, words)) <= CHUNK:
-        return [line * (len(words) // count) % tuple(values)]
-    step = 2 * count
+def filled(line: bytes, words: Sequence[Any]) -> list[bytes]:
+    """Return a `line` for as many of the words as it holds, up to the last; before each is its length."""
+    count = 2 * line.count(b"%b")
+    if sum(words[::2]) <= CHUNK:
+        return [line * (len(words) // count) % tuple(words)]
     return coalesce(
-        line % tuple(values[place : place + step]) for place in range(0, len(values), step)
+        line % tuple(words[place : place + count]) for place in range(0, len(words), count)
     )
 
 
 def mget_spans(keys: Sequence[bytes]) -> Iterator[slice]:
-    """Yield the spans of keys for one MGET each."""
+    """Yield the spans of keys for one MGET each: usually a single one."""
+    if 0 < len(keys) <= MGET_KEYS and sum(map(len, keys)) <= MGET_BYTES:
+        yield slice(0, len(keys))
+        return
     for start in range(0, len(keys), MGET_KEYS):
         yield from _halve_until_short(keys, slice(start, min(start + MGET_KEYS, len(keys))))
 
@@ -72,17 +73,23 @@ def _length(piece: slice) -> int:
 class ArraysReply:
     """The reply to a read of many keys: each array of the server fills the next of `pieces` in `replies`.
 
-    `decode` returns the replies of one piece.
+    `decode` returns the replies of one piece. `read` returns the array of so many values that some
+    bytes are, `None` if they are not.
     """
 
-    __slots__ = ("_decode", "_fault", "_pieces", "_replies")
+    __slots__ = ("_decode", "_fault", "_pieces", "_read", "_replies")
 
     def __init__(
-        self, replies: list[Any], pieces: Iterable[slice], decode: Callable[[Any], list[Any]]
+        self,
+        replies: list[Any],
+        pieces: Iterable[slice],
+        decode: Callable[[Any], list[Any]],
+        read: Callable[[bytes, int], list[Any] | None],
     ) -> None:
         self._replies = replies
         self._pieces = deque(pieces)
         self._decode = decode
+        self._read = read
         self._fault: ConfigurationError | None = None
 
     @property
@@ -91,9 +98,13 @@ class ArraysReply:
         piece = self._pieces[0]
         return _length(piece)
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
-        """Return `UNUSUAL`: arrays are read by the reader."""
-        return UNUSUAL
+    def read_whole(self, data: bytes) -> Reply:
+        """Return all replies if they are one array, and `data` is exactly that."""
+        count = len(self._replies)
+        if self._pieces[0] != slice(0, count):
+            return UNUSUAL
+        raw = self._read(data, count)
+        return UNUSUAL if raw is None else self._decode(raw)
 
     def take(self, raw: Any) -> Reply | More:
         """Fill the next piece."""
@@ -138,7 +149,14 @@ class LinesReply:
         self._fault: ConfigurationError | None = None
 
     def read_whole(self, data: bytes) -> Reply:
-        """Return all replies if `data` is exactly their lines, without an error among them."""
+        """Return all replies if `data` is exactly their lines, without an error among them.
+
+        All have the same answer, as a rule. Then one comparison is enough.
+        """
+        line, count = data[: data.find(b"\r\n")], len(self._replies)
+        answer = self._answers.get(RAW_OF_LINE.get(line))
+        if answer is not None and self._left == count and data == (line + b"\r\n") * count:
+            return [answer] * count
         *lines, end = data.split(b"\r\n")
         if end or not len(lines) == self._left == len(self._replies):
             return UNUSUAL

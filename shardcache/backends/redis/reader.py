@@ -29,11 +29,14 @@ _LONGEST: Final = {
     b"-": _LONGEST_TEXT,
 }
 _MEMCACHED: Final = (b"ERROR\r\n", b"CLIENT_ERROR ", b"SERVER_ERROR ")
-# Integers, because searching for them takes a sixth of the time.
-_MAP, _SET, _PUSH, _ATTRIBUTE = b"%~>|"
-# The beginning of an array, a map, a set, a push or an attribute. Unless the data is small, this
-# search takes longer than reading the replies here.
-_begins_many: Final = re.compile(rb"[*%~>|][-?\d]+\r\n").search
+# The beginning of a map, a set, a push or an attribute, at its first byte and anywhere. Unless the data
+# is small, this search takes longer than reading the replies here.
+_MANY: Final = b"%~>|"
+_is_many: Final = re.compile(rb"[%~>|][-?\d]+\r\n").match
+_begins_many: Final = re.compile(rb"[%~>|][-?\d]+\r\n").search
+# To bytes that are searched for in vain.
+UNLIKE_REPLIES: Final = bytes.maketrans(b"*" + _MANY, b"abcde")
+_LOOKS: Final = 16  # at single bytes: more than the headers of some ten values have by chance
 # The beginning of a RESP3 reply without parts: a null, a boolean, a double, a big number, a verbatim
 # string or a long error. hiredis reads these as well.
 _SCALARS: Final = b"_#,(=!"
@@ -146,6 +149,16 @@ class ReplyReader:
         if start > self._strict_until and self._read_run():  # the second of several replies
             return self.ready.popleft()
         return self._read_value() if kind == b"$" else self._read_line(kind)
+
+    def whole_array(self, data: bytes, values: int) -> list[Any] | None:
+        """Return the array of so many values that `data` is, as `feed` and `read` do; `None` if it is not.
+
+        Nothing else may have arrived.
+        """
+        if not data.startswith(b"*%d\r\n" % values) or _find_array(data, 1):
+            return None
+        found = self._read_with_hiredis(data)
+        return found[0] if len(found) == 1 else None
 
     def _join_value(self, head: int) -> bytes | Headed | None:
         """Join a value and nothing else, so that it is copied once; `None` if it ends in another way."""
@@ -355,11 +368,21 @@ def _is_harmless(data: bytes) -> bool:
     them: hiredis turns them into a value or `None`, which a server could also have sent in RESP2.
     """
     small = len(data) <= _SMALL
-    if _MAP in data or _SET in data or _PUSH in data or _ATTRIBUTE in data:
-        start = 1 if data.startswith(b"*") else 0
-        if not small or _begins_many(data, start):
-            return False
-    return not small or not (data[0] in _SCALARS or _begins_scalar(data))
+    looks = _LOOKS
+    for first in _MANY:
+        place = data.find(first)
+        while place >= 0:
+            if _is_many(data, place):
+                return False
+            looks -= 1
+            if not looks:
+                return small and not _begins_many(data) and not _begins_scalars(data)
+            place = data.find(first, place + 1)
+    return not small or not _begins_scalars(data)
+
+
+def _begins_scalars(data: bytes) -> bool:
+    return data[0] in _SCALARS or _begins_scalar(data) is not None
 
 
 def _make_reader() -> hiredis.Reader:

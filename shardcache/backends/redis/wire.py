@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from secrets import randbits
+from secrets import token_bytes
 from typing import Any, ClassVar, Final
 
 import hiredis
@@ -63,6 +63,7 @@ from shardcache.backends.redis.parsing import (
 from shardcache.backends.redis.reader import (
     INCOMPLETE,
     LARGEST,
+    UNLIKE_REPLIES,
     MalformedReplyError,
     ReplyReader,
     TooLarge,
@@ -188,8 +189,10 @@ class RedisWire:
         self._unanswered: deque[str] = deque()  # the commands of the hello
         self._login: Sequence[str] = ()  # words that no error may quote
         self._bare = BARE_BYTES if options.bare_bytes else BARE
-        # Each write of a connection has the next version; every connection starts at a random one.
-        self._version = randbits(8 * VERSION_SIZE)
+        # Each write of a connection has the next version; every connection starts at a random one,
+        # without bytes for which readers would have to look at each value.
+        first = token_bytes(VERSION_SIZE).translate(UNLIKE_REPLIES)
+        self._version = int.from_bytes(first, "big")
 
     def hello(self) -> bytes:
         """Return the commands for the credentials, the database and the connection's name."""
@@ -334,9 +337,9 @@ class RedisWire:
         return self._ask(SingleReply(lambda raw: parse_pong(raw) and replies), b"PING")
 
     def _ask_lines(
-        self, replies: list[Any], answers: Mapping[object, bool], line: bytes, words: list[bytes]
+        self, replies: list[Any], answers: Mapping[object, bool], line: bytes, words: list[Any]
     ) -> Sequence[bytes]:
-        """Send a `line` for each two or four words: a template with the length before each word."""
+        """Send a `line` for each one or two words, a template; before each word is its length."""
         if not words:
             return self._ask_nothing(replies)
         sent = filled(line, words)
@@ -366,12 +369,16 @@ class RedisWire:
     def _get_many(self, command: GetMany) -> Sequence[bytes]:
         keys = command.keys
         pieces = list(mget_spans(keys))
-        sent = [pack((b"MGET", *keys[piece])) for piece in pieces]
-        if not sent:
+        if not pieces:
             return self._ask_nothing([])
-        chunks = coalesce(sent)
-        self._pending.append(ArraysReply([None] * len(keys), pieces, self._parse_values))
+        sent: Sequence[bytes] = [pack((b"MGET", *keys[piece])) for piece in pieces]
+        chunks = coalesce(sent) if len(sent) > 1 else sent
+        read = self._limited_array if self._limited else self._replies.whole_array
+        self._pending.append(ArraysReply([None] * len(keys), pieces, self._parse_values, read))
         return chunks
+
+    def _limited_array(self, data: bytes, values: int) -> Any:
+        return self._limit_size(self._replies.whole_array(data, values))
 
     def _parse_values(self, raw: Any) -> list[Payload | NodeError | None]:  # as the server sent it
         if type(raw) is not list:
@@ -453,12 +460,12 @@ class RedisWire:
         stored = to_redis_all([payload for _, payload in items], self._version, self._bare)
         self._version = (self._version + len(items)) & LAST_VERSION
         replies: list[Reply] = [None] * len(items)
-        words: list[bytes] = []
+        words: list[Any] = []
         for place, ((key, _), data) in enumerate(zip(items, stored, strict=True)):
             if len(data) > self._max_value:
                 replies[place] = self._oversize_error(len(data))
             else:
-                words += (key, data)
+                words += (len(key), key, len(data), data)
         life = _ttl_words(command.ttl)
         line = SET_LINE % (3 + len(life)) + b"".join(map(bulk, life))
         return self._ask_lines(replies, STORED_LINES, line, words)
@@ -483,7 +490,8 @@ class RedisWire:
     @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Sequence[bytes]:
         replies: list[Reply] = [None] * len(command.keys)
-        return self._ask_lines(replies, DELETED_LINES, DEL_LINE, list(command.keys))
+        words = [each for key in command.keys for each in (len(key), key)]
+        return self._ask_lines(replies, DELETED_LINES, DEL_LINE, words)
 
     @_encoders.handles(Touch)
     def _touch(self, command: Touch) -> Sequence[bytes]:

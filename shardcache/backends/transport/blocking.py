@@ -7,11 +7,12 @@ import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from itertools import count
+from socket import MSG_DONTWAIT
 from threading import get_ident, main_thread
 from typing import Final
 
-from shardcache.backends.base import BackendOptions, Exchange, excuse
-from shardcache.backends.transport.dial import Expired, Target, Wait, dial
+from shardcache.backends.base import BackendOptions, Exchange, Wait, excuse
+from shardcache.backends.transport.dial import Expired, Target, dial
 from shardcache.backends.transport.pool import SLACK, Connection, Pool, Slot
 from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
 from shardcache.backends.wire import UNUSUAL
@@ -31,6 +32,8 @@ from shardcache.errors import (
 SMALL: Final = 16 * 1024
 FIRST_READ: Final = 16 * 1024  # bytes; most replies are smaller, and a large buffer costs time
 READS: Final = 16  # reads of that size before other exchanges and the clock get a turn
+
+CLOSED: Final = "closed by the node"
 
 _MAIN: Final = main_thread().ident
 
@@ -59,15 +62,14 @@ class SocketBackend:
         """Send `command` and return its reply; raise a `NodeError` if there is none by `deadline`."""
         connection = self.pool.get_idle()
         if connection is None:
-            return self._drive(SocketExchange(self, deadline, self.exchange(command, deadline)))
-        try:  # the text of `encode` and `_is_small`, to save the calls
+            return self._drive(self.exchange(command, deadline), deadline)
+        try:  # the text of `encode`, to save the call
             chunks = connection.wire.encode(command)
         except BaseException:
             self.pool.put(connection)
             raise
         if len(chunks) > 1 or len(chunks[0]) > SMALL:
-            exchange = self.exchange_on(connection, command, chunks, deadline)
-            return self._drive(SocketExchange(self, deadline, exchange))
+            return self._drive(self.exchange_on(connection, command, chunks, deadline), deadline)
         try:
             reply = _ask(connection, chunks[0], deadline)
         except OSError as error:
@@ -136,20 +138,21 @@ class SocketBackend:
             if isinstance(partial, NodeError):
                 raise partial from error
             return partial
-        exchange = self.retry_on_another(connection, command, error, deadline)
-        return self._drive(SocketExchange(self, deadline, exchange))
+        return self._drive(self.retry_on_another(connection, command, error, deadline), deadline)
 
     def begin(self, command: Command, deadline: float) -> Exchange:
         """Start `command` without waiting for its reply, so that many nodes are asked at once."""
         connection = self.pool.get_idle()
         if connection is None:
-            return SocketExchange(self, deadline, self.exchange(command, deadline))
-        chunks = self.encode(connection, command)
-        if _is_small(chunks):
-            return SmallExchange(self, deadline, connection, command, chunks[0])
-        return SocketExchange(
-            self, deadline, self.exchange_on(connection, command, chunks, deadline)
-        )
+            return SocketExchange(self.exchange(command, deadline))
+        try:  # as in `execute`
+            chunks = connection.wire.encode(command)
+        except BaseException:
+            self.pool.put(connection)
+            raise
+        if len(chunks) > 1 or len(chunks[0]) > SMALL:
+            return SocketExchange(self.exchange_on(connection, command, chunks, deadline))
+        return SmallExchange(self, deadline, connection, command, chunks[0])
 
     def close_late(self, connection: Connection, deadline: float) -> Reply:
         """Close a connection whose reply is late; return what has arrived, with timeouts in the gaps.
@@ -190,17 +193,19 @@ class SocketBackend:
         """Drop idle connections, and each busy one when it is put back."""
         self.pool.close()
 
-    def _drive(self, exchange: SocketExchange) -> Reply:
+    def _drive(self, steps: Steps, deadline: float) -> Reply:
         """Run one exchange to its end."""
+        exchange = SocketExchange(steps)
         try:
             while not exchange.finished:
                 poll = select.poll()
-                poll.register(exchange.fileno(), exchange.events())
-                wait = exchange.deadline - time.monotonic()
+                descriptor, mask, until = exchange.wait
+                poll.register(descriptor, mask)
+                left = (deadline if until is None else until) - time.monotonic()
                 # With a busy gevent hub a late timer may fire before the descriptor is reported ready.
-                if poll.poll(max(0.0, wait) * 1000) or poll.poll(0):
+                if poll.poll(max(0.0, left) * 1000) or poll.poll(0):
                     exchange.advance()
-                    if wait > 0 or exchange.finished:
+                    if left > 0 or exchange.finished:
                         continue
                 exchange.expire()
         except BaseException:
@@ -289,31 +294,16 @@ class SocketBackend:
 
 
 class SocketExchange:
-    """One command in flight, driven step by step; call `expire` at its `deadline`."""
+    """One command in flight, driven step by step."""
 
-    __slots__ = ("_backend", "_deadline", "_reply", "_steps", "_wait", "finished")
+    __slots__ = ("_reply", "_steps", "finished", "wait")
 
-    def __init__(self, backend: SocketBackend, deadline: float, exchange: Steps) -> None:
-        self._backend = backend
-        self._deadline = deadline
-        self._steps = exchange
-        self._wait = Wait(-1, 0)
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self.wait = _NOTHING
         self._reply: Reply | Exception = None
         self.finished = False
-        self.advance()
-
-    def fileno(self) -> int:
-        """Return the descriptor to poll; it changes when another connection takes over."""
-        return self._wait.descriptor
-
-    def events(self) -> int:
-        """Return the `select.poll` events that let `advance` get further."""
-        return self._wait.mask
-
-    @property
-    def deadline(self) -> float:
-        """Return when waiting ends: the call's deadline, or the earlier one of a dial."""
-        return self._deadline if self._wait.until is None else self._wait.until
+        self._step(None)
 
     def advance(self) -> None:
         """Send and receive what can be done without waiting."""
@@ -336,7 +326,7 @@ class SocketExchange:
 
     def _step(self, stop: Expired | None) -> None:
         try:
-            self._wait = next(self._steps) if stop is None else self._steps.throw(stop)
+            self.wait = next(self._steps) if stop is None else self._steps.throw(stop)
         except StopIteration as done:
             self._finish(done.value)
         except Exception as error:  # noqa: BLE001 - `result` raises it in the caller
@@ -354,7 +344,7 @@ class SmallExchange(SocketExchange):
     the connection turns out dead, it continues step by step over another.
     """
 
-    __slots__ = ("_command", "_connection")
+    __slots__ = ("_backend", "_command", "_connection", "_deadline")
 
     def __init__(
         self,
@@ -368,12 +358,15 @@ class SmallExchange(SocketExchange):
         self._deadline = deadline
         self._connection: Connection | None = connection
         self._command = command
-        self._wait = connection.reading
+        self.wait = connection.reading
         self._steps = _NO_STEPS
         self._reply = None
         self.finished = False
         try:
-            sent = connection.try_send(chunk)
+            if connection.plain:  # as `try_send` has it, to save the call
+                sent = connection.send(chunk, MSG_DONTWAIT)
+            else:
+                sent = connection.try_send(chunk)
         except WOULD_BLOCK:
             sent = 0
         except OSError as error:
@@ -405,7 +398,8 @@ class SmallExchange(SocketExchange):
                 # Cleared before it is put back: after an interrupt `abandon` must not close a
                 # connection that another thread may already use.
                 self._connection = None
-                self._finish(replies[0])
+                self._reply = replies[0]
+                self.finished = True
                 self._backend.pool.put(connection)
 
     def expire(self) -> None:
@@ -449,10 +443,7 @@ def _no_steps() -> Steps:
 
 
 _NO_STEPS: Final = _no_steps()  # the steps of an exchange that needs none
-
-
-def _is_small(chunks: Sequence[bytes]) -> bool:
-    return len(chunks) == 1 and len(chunks[0]) <= SMALL
+_NOTHING: Final = Wait(-1, 0)  # what an exchange waits for before its first step
 
 
 def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
@@ -488,7 +479,7 @@ def _read(connection: Connection, seconds: float, deadline: float) -> Reply:
 def _feed(connection: Connection, data: bytes) -> list[Reply]:
     """Return the replies that are complete with these bytes; raise if there are none."""
     if not data:
-        raise ConnectionResetError("closed by the node")
+        raise ConnectionResetError(CLOSED)
     connection.answered = True
     return connection.wire.feed(data)
 
@@ -532,21 +523,24 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
 
 def _pull(connection: Connection) -> list[Reply]:
     """Receive until a reply is complete, no bytes are left, or the clock must be checked."""
-    size = FIRST_READ
+    size, plain = FIRST_READ, connection.plain
     for turn in count():
-        try:
-            data = connection.try_recv(size)
+        try:  # the text of `try_recv` and `_feed`, to save the calls
+            data = connection.recv(size, MSG_DONTWAIT) if plain else connection.try_recv(size)
         except WOULD_BLOCK:
             return []
-        replies = _feed(connection, data)
-        if replies or (connection.plain and len(data) < size):
-            break
-        if connection.plain and turn == READS:  # TLS may buffer bytes that no poll reports
+        if not data:
+            raise ConnectionResetError(CLOSED)
+        connection.answered = True
+        replies = connection.wire.feed(data)
+        if replies:
+            return replies
+        # TLS may buffer bytes that no poll reports.
+        if plain and (len(data) < size or turn == READS):
             break
         size = READ
-    if not replies:
-        connection.arrived = time.monotonic()
-    return replies
+    connection.arrived = time.monotonic()
+    return []
 
 
 def _read_refusal(connection: Connection) -> TooManyConnectionsError | None:

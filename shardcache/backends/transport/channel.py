@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Final, Protocol, TypeVar
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error, excuse
-from shardcache.backends.transport.dial import NOT_REACHED, Expired, Target, Wait, dial
+from shardcache.backends.base import LAST_WAIT, BackendOptions, Wait, cut_off_error, excuse
+from shardcache.backends.transport.dial import NOT_REACHED, Expired, Target, dial
 from shardcache.backends.transport.dropped import warn_dropped
 from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
 from shardcache.backends.wire import Wire

@@ -15,8 +15,9 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from shardcache.backends.base import Wait
 from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.backends.transport.resolver import NAMES, AddressInfo, Resolver
 from shardcache.backends.transport.wakeups import Wakeup
@@ -33,14 +34,6 @@ from shardcache.errors import (
 )
 
 Answer = Sequence[AddressInfo] | Exception  # of a resolver
-
-
-class Wait(NamedTuple):
-    """The descriptor that a generator waits for; `until` is earlier than the call's deadline."""
-
-    descriptor: int
-    mask: int  # of `select.poll`
-    until: float | None = None
 
 
 NOT_REACHED: Final = "could not be reached in time"

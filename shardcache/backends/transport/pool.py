@@ -17,8 +17,9 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Final, cast
 
+from shardcache.backends.base import Wait
 from shardcache.backends.live_objects import LiveObjects
-from shardcache.backends.transport.dial import Expired, Wait
+from shardcache.backends.transport.dial import Expired
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.backends.transport.sockets import RESTED
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup

@@ -9,7 +9,11 @@ from shardcache.core.placement.nodes import Node
 
 
 class Placement(Protocol):
-    """Where every key lives, for one set of nodes. Immutable, and safe between threads."""
+    """Where every key lives, for one set of nodes. Immutable, and safe between threads.
+
+    It may also have `owners`, a function from a list of keys to their nodes in order, if that takes
+    less than a call of `owner` for each.
+    """
 
     @property
     def owner(self) -> Callable[[bytes], Node]:

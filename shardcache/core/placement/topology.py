@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from shardcache.core.placement.movement import Movement
 from shardcache.core.placement.nodes import Node
@@ -19,10 +19,11 @@ class Topology:
 
     The strategy builds the placement, unless the source of the nodes brings one, such as a
     cluster that decides by itself which node holds which slot. The strategy then only names how keys
-    are hashed. `owner` is the hot function from a key's hashed bytes to the node that holds the key.
+    are hashed. `owner` is the hot function from a key's hashed bytes to the node that holds the key,
+    and `owners` that from many keys to theirs.
     """
 
-    __slots__ = ("__dict__", "_own_placement", "nodes", "owner", "placement", "strategy")
+    __slots__ = ("__dict__", "_own_placement", "nodes", "owner", "owners", "placement", "strategy")
 
     def __init__(
         self, nodes: Iterable[Node], strategy: Strategy, placement: Placement | None = None
@@ -32,6 +33,10 @@ class Topology:
         self._own_placement = placement
         self.placement: Placement = strategy.build(self.nodes) if placement is None else placement
         self.owner: Callable[[bytes], Node] = self.placement.owner
+        owners = getattr(self.placement, "owners", None)  # which a plugin's may lack
+        self.owners: Callable[[Sequence[bytes]], Iterable[Node]] = owners or partial(
+            map, self.owner
+        )
 
     def preference(self, key: bytes, count: int) -> Sequence[Node]:
         """Return up to `count` distinct nodes for `key` in order, starting with its owner."""

@@ -9,6 +9,8 @@ then sealed as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import repeat
 from typing import Any, ClassVar, Final, TypeAlias
 
 from shardcache.core.codecs import Codec, Msgpack, Pickle, ValueFormat
@@ -25,6 +27,8 @@ from shardcache.core.values.flags import (
     MARK_FLAGS,
     SHIFT,
     SIGNED,
+    TEXT_FLAGS,
+    UNMARKED_FLAGS,
     is_decimal,
     is_from_another_client,
     is_stub,
@@ -106,6 +110,20 @@ class Payloads:
         if self._typed is None:
             return self.dump(name, result), result
         return self._typed.encode_result(name, result)
+
+    def encode_all(
+        self, names: Sequence[bytes], values: Sequence[Any], seconds: float | None
+    ) -> list[Payload]:
+        """Return what `encode` returns for each of many values; all bytes or all text take no call each."""
+        if self.bytes_flags:
+            kinds = set(map(type, values))
+            if kinds == {bytes} and all(values):  # empty ones have other flags
+                return list(zip(repeat(UNMARKED_FLAGS), values))
+            if kinds == {str}:
+                with suppress(UnicodeEncodeError):
+                    return list(zip(repeat(TEXT_FLAGS), map(str.encode, values)))
+        encode = self.encode
+        return [encode(name, value, seconds) for name, value in zip(names, values, strict=True)]
 
     def decoder(self) -> Decode:
         """Return `decode` for one call over many keys, with one budget for all that it inflates."""

@@ -355,8 +355,10 @@ class Cluster:
         until = started + self.timeout if deadline is None else deadline
         answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
         sent: Sequence[int] = range(len(asks))
-        if any(member.health.ejected for member, _ in asks):
-            asks, sent = self._redirect(asks, answers, ejected_too=ejected_too)
+        for member, _ in asks:
+            if member.health.ejected:
+                asks, sent = self._redirect(asks, answers, ejected_too=ejected_too)
+                break
         if not sent:
             await io.give_way()  # a caller that retries in a loop must not starve the others
             return answers
@@ -367,19 +369,29 @@ class Cluster:
             sent, await io.call_many(calls, until, enough), strict=True
         ):
             member, command = asks[place]
-            answers[place] = reply, arrived - started
-            if reply is not UNANSWERED:
-                self.record(member, command, started, arrived - started, until, reply)
+            seconds = arrived - started
+            answers[place] = reply, seconds
+            if reply is UNANSWERED:
+                continue
+            if type(reply) is list:
+                good = _GOOD.issuperset(map(type, reply))
+            else:
+                good = type(reply) in _GOOD
+            if self.observed or member.health.watched or not good:
+                self.record(member, command, started, seconds, until, reply)
+            else:  # it needs no more than two counts, as in `ask`
+                member.answered += 1
+                member.seconds += seconds
         return answers
 
-    def invalidated(self, name: bytes) -> None:
-        """Let every part of this process that knows a value of `name` forget it.
+    def invalidated(self, *names: bytes) -> None:
+        """Let every part of this process that knows a value of these names forget it.
 
         Every delete of a caller's key passes here before it is sent, and every write that can replace
         its value: not an `add`, a `touch` or the store of a recompute, whose followers are to get
         that very value. Today single flight listens: no caller joins a recompute that began before.
         """
-        self.io.single_flight.forget(name)
+        self.io.single_flight.forget(*names)
 
     def invalidated_all(self) -> None:
         """Do the same for all names: a tag, a generation or a whole node was invalidated."""

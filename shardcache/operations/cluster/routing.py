@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
@@ -73,20 +74,16 @@ def grouping(route: Route) -> Grouping:
 
 def grouper(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> Grouping:
     """Return what `grouping` returns for the route of `router`, as one loop: that takes half the time."""
-    owner, encode_all = topology.owner, keys.encode_all
+    owners, encode_all = topology.owners, keys.encode_all
     hashes_namespace = topology.strategy.hashes_namespace
 
     def group(keys: Iterable[Key]) -> Groups:
         listed = list(keys)
         raws, names = encode_all(listed)
-        owners = map(owner, names if hashes_namespace else raws)
-        groups: dict[str, dict[Key, bytes]] = {}
-        for key, name, node in zip(listed, names, owners, strict=True):
-            of_node = groups.get(node.name)
-            if of_node is None:
-                groups[node.name] = {key: name}
-            else:
-                of_node[key] = name
+        nodes = owners(names if hashes_namespace else raws)
+        groups: defaultdict[str, dict[Key, bytes]] = defaultdict(dict)
+        for key, name, node in zip(listed, names, nodes, strict=True):
+            groups[node.name][key] = name
         return {members[node]: of_node for node, of_node in groups.items()}
 
     return group

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeGuard
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
 from shardcache.core.lifetimes import TTL, lifetime
@@ -16,6 +16,7 @@ from shardcache.operations.cluster.routing import Groups, Key
 Failed = dict[Key, NodeError | DecodeError]
 
 _MISSING: Final[Any] = object()  # in place of a value
+_WRITTEN: Final = frozenset({bool})  # the type of the replies when all keys are written
 
 
 def get_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, dict[Key, Any]]:
@@ -31,27 +32,31 @@ async def _get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     found: dict[Key, Any] = {}
     failed: Failed = {}
     decode, plain, read = cluster.payloads.decoder(), cluster.payloads.bytes_flags, cluster.value
-    for member, asked, names, replies in await _ask_groups(cluster, groups, GetMany):
-        hits = 0
-        for key, name, reply in zip(asked, names, replies, strict=True):
-            # Bytes are their own value, and spared the call, for there are many. Empty ones may be
-            # memcached's stub.
-            if type(reply) is tuple:
-                if reply[0] in plain and reply[1]:
-                    found[key] = reply[1]
-                    hits += 1
-                    continue
-            elif reply is not None:
+    commands = [GetMany(tuple(group.values())) for group in groups.values()]
+    for member, group, replies in await _ask_groups(cluster, groups, commands):
+        hits = misses = 0
+        for key, reply in zip(group, replies, strict=True):
+            # Bytes are their own value, and spared the call like misses, for there are many. Empty ones
+            # may be memcached's stub.
+            if reply is None:
+                misses += 1
+                continue
+            if type(reply) is not tuple:
                 failed[key] = reply
                 continue
+            if reply[0] in plain and reply[1]:
+                found[key] = reply[1]
+                hits += 1
+                continue
             try:
-                value = read(member, name, reply, _MISSING, decode)
+                value = read(member, group[key], reply, _MISSING, decode)
             except DecodeError as error:
                 failed[key] = error
             else:
                 if value is not _MISSING:
                     found[key] = value
         member.hits += hits
+        member.misses += misses
     if failed and cluster.raises:
         raise _failure(groups, failed, found=found)
     return found
@@ -69,36 +74,31 @@ def set_many(
 async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
     seconds = lifetime(ttl, cluster.default_ttl)
     groups = cluster.group(items)
-    payloads = {
-        name: cluster.payloads.encode(name, items[key], seconds)
-        for group in groups.values()
-        for key, name in group.items()
-    }
-
-    def command(names: list[bytes]) -> Command:
+    names = [name for group in groups.values() for name in group.values()]
+    values = [items[key] for group in groups.values() for key in group]
+    payloads = iter(cluster.payloads.encode_all(names, values, seconds))
+    commands: list[Command] = []
+    for group in groups.values():
         if seconds == 0:  # storing with a ttl of 0 is a delete
-            return DeleteMany(names)
-        return SetMany([(name, payloads[name]) for name in names], seconds)
-
-    for name in payloads:
-        cluster.invalidated(name)
+            commands.append(DeleteMany(tuple(group.values())))
+        else:  # each takes as many payloads as it has names
+            commands.append(SetMany(list(zip(group.values(), payloads, strict=False)), seconds))
+    cluster.invalidated(*names)
     failed: Failed = {}
     refused: list[tuple[Member, Command]] = []
     deadline = cluster.deadline()
-    for member, keys, names, replies in await _ask_groups(cluster, groups, command, deadline):
-        errors = [reply if isinstance(reply, NodeError) else None for reply in replies]
-        failed.update({key: error for key, error in zip(keys, errors, strict=True) if error})
-        left = [
-            name
-            for name, error in zip(names, errors, strict=True)
-            if isinstance(error, NodeRefusedError)
-        ]
+    for member, group, replies in await _ask_groups(cluster, groups, commands, deadline):
+        if _WRITTEN.issuperset(map(type, replies)):
+            continue
+        errors = {key: each for key, each in zip(group, replies, strict=True) if _failed(each)}
+        failed |= errors
+        left = [group[key] for key, error in errors.items() if isinstance(error, NodeRefusedError)]
         if left:  # memcached drops the old value of a refused overwrite, Redis keeps it
             refused.append((member, DeleteMany(left)))
-    await cluster.ask_many(refused, deadline)
+    if refused:
+        await cluster.ask_many(refused, deadline)
     if failed and cluster.raises:
-        stored = [key for key in items if key not in failed]
-        raise _failure(groups, failed, succeeded=stored)
+        raise _failure(groups, failed, succeeded=[key for key in items if key not in failed])
     return list(failed)
 
 
@@ -113,22 +113,20 @@ def delete_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, in
 async def _delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     groups = cluster.group(keys)
     for group in groups.values():
-        for name in group.values():
-            cluster.invalidated(name)
-    removed: list[Key] = []
-    answered: list[Key] = []
+        cluster.invalidated(*group.values())
+    commands = [DeleteMany(tuple(group.values())) for group in groups.values()]
+    removed = 0
     failed: Failed = {}
-    for _, asked, _, replies in await _ask_groups(cluster, groups, DeleteMany):
-        for key, reply in zip(asked, replies, strict=True):
-            if isinstance(reply, NodeError):
-                failed[key] = reply
-                continue
-            answered.append(key)
-            if reply:
-                removed.append(key)
+    for _, group, replies in await _ask_groups(cluster, groups, commands):
+        removed += replies.count(True)
+        if not _WRITTEN.issuperset(map(type, replies)):
+            failed.update(
+                (key, each) for key, each in zip(group, replies, strict=True) if _failed(each)
+            )
     if failed and cluster.raises:
+        answered = [key for group in groups.values() for key in group if key not in failed]
         raise _failure(groups, failed, succeeded=answered)
-    return len(removed)
+    return removed
 
 
 def _failure(
@@ -148,22 +146,22 @@ def _failure(
 async def _ask_groups(
     cluster: Cluster,
     groups: Groups,
-    command: Callable[[list[bytes]], Command],
+    commands: Sequence[Command],
     deadline: float | None = None,
-) -> list[tuple[Member, list[Key], list[bytes], list[Any]]]:  # replies are of the command's type
-    """Ask all nodes at once, each for its group; a failed node's error stands for each of its keys."""
-    split = [(member, list(group), list(group.values())) for member, group in groups.items()]
-    asks = [(member, command(names)) for member, _, names in split]
-    answers = await cluster.ask_many(asks, deadline)
+) -> list[tuple[Member, dict[Key, bytes], list[Any]]]:  # replies are of the command's type
+    """Ask all nodes at once, each about its group; a failed node's error stands for each of its keys."""
+    answers = await cluster.ask_many(list(zip(groups, commands, strict=True)), deadline)
     return [
-        (member, keys, names, _spread(member, answer, len(keys)))
-        for (member, keys, names), answer in zip(split, answers, strict=True)
+        (member, group, answer if type(answer) is list else _spread(member, answer, len(group)))
+        for (member, group), answer in zip(groups.items(), answers, strict=True)
     ]
 
 
 def _spread(member: Member, answer: Reply, count: int) -> list[Any]:
     if isinstance(answer, NodeError):
         return [answer] * count
-    if not isinstance(answer, list):
-        raise TypeError(f"{member.node}: a call over many keys was answered {answer!r}")
-    return answer
+    raise TypeError(f"{member.node}: a call over many keys was answered {answer!r}")
+
+
+def _failed(reply: Any) -> TypeGuard[NodeError]:
+    return isinstance(reply, NodeError)

@@ -197,7 +197,8 @@ def test_a_reply_wakes_a_poller_in_spite_of_a_fork(memcached_servers):
     inherited = os.dup(exchange._wakeup._outer.fileno())
     backend.start(exchange.job, exchange)
     poll = select.poll()
-    poll.register(exchange.fileno(), exchange.events())
+    descriptor, mask, _ = exchange.wait
+    poll.register(descriptor, mask)
     assert poll.poll(10_000)
     exchange.advance()
     assert exchange.result() is True

@@ -143,6 +143,7 @@ MANY = b"100000000\r\n"  # parts, for which hiredis would lay out 800 MB and tak
         *(b"*2\r\n%c%b" % (kind, MANY) for kind in b"*>~%|"),
         *(b"*2\r\n$1\r\na\r\n%c%b" % (kind, MANY) for kind in b"*>~%|"),
         *(b"*2\r\n$1\r\naXX%c%b" % (kind, MANY) for kind in b"*>~%|"),
+        *(b"*2\r\n$40\r\n%bXX%c%b" % (b"%~>|" * 10, kind, MANY) for kind in b"*>~%|"),
         *(b"%c%b" % (kind, MANY) for kind in b"*>~%|"),
         b"*2\r\n*1\r\n*1\r\n" + b"*999\r\n" * 10_000,
         b"*2\r\n*0\r\n*0\r\n",

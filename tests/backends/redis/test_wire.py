@@ -347,3 +347,10 @@ def test_raw_values_are_stored_bare(payload):
     for odd in ((UNMARKED_FLAGS, b"\xc1" + payload[1]), (RAW_FLAGS, b"a mark of ours")):
         ((*_, stored),) = sent(Set(b"k", odd), bare_bytes=True)
         assert from_redis(stored) == (RAW_FLAGS, odd[1])
+
+
+def test_no_version_begins_like_a_reply_of_many_parts():
+    """Readers look at each byte that may begin one, and most of a version is that of all writes."""
+    for _ in range(300):
+        _, _, stored = sent(Set(b"k", TEXT))[0]
+        assert not set(stored[2:6]) & set(b"*%~>|")

@@ -294,3 +294,28 @@ def test_plain_numbers_fit_the_interpreters_digit_limit():
             assert coded.decode(NAME, coded.encode(NAME, value)) == value
     finally:
         sys.set_int_max_str_digits(limit)
+
+
+some_values = st.lists(st.binary(min_size=1)) | st.lists(st.text()) | st.lists(plain | st.text())
+
+
+@by_every_codec
+@given(some_values)
+@example(["text", "\ud800"])
+@example([b"x", b""])
+@example([True])
+def test_many_values_are_encoded_as_each_is(codec, values):
+    """All of one type or not, with what one cannot be under the usual flags."""
+    payloads = payloads_by(codec)
+    names = [NAME + b"%d" % place for place in range(len(values))]
+
+    def encode_each():
+        return [payloads.encode(*each, 60.0) for each in zip(names, values, strict=True)]
+
+    try:
+        expected = encode_each()
+    except EncodeError:
+        with pytest.raises(EncodeError):
+            payloads.encode_all(names, values, 60.0)
+    else:
+        assert payloads.encode_all(names, values, 60.0) == expected

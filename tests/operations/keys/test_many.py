@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from operations.client_harness import REFUSED, ClientHarness
 from operations.harness import ROUND_TRIP, EventLog
+from shardcache import Client
 from shardcache.core.commands import DeleteMany, GetMany, SetMany
 from shardcache.core.events import DecodeFailed, OperationFinished
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.values.flags import BARE_STUB, INTEGER_FLAGS, UNMARKED_FLAGS
 from shardcache.errors import DecodeError, NodeUnavailableError, PartialFailureError
+from shardcache.io.thread_flights import ThreadSingleFlight
 from shardcache.operations.keys import many
 
 GARBAGE = (INTEGER_FLAGS, b"no number")
@@ -244,3 +248,38 @@ class TestEvents:
                 "k2": 2,
             }
             assert harness.run(many.delete_many(harness.cluster, iter(["k1", "k2"]))) == 2
+
+
+def test_the_replies_of_a_watched_node_are_looked_at():
+    """A node with pending deletes: a batch of writes that was done is noted."""
+    with Client("memory://a") as client:
+        (member,) = client._cluster.members.values()
+        member.health.watched = True
+        noted = []
+        ejector = client._cluster.ejector
+        client._cluster.ejector = SimpleNamespace(
+            note_writes=lambda _member, command, _reply: noted.append(command)
+        )
+        assert client.set_many({"a": 1, "b": 2}, 60) == []
+        assert client.delete_many(["a", "b"]) == 2
+        client._cluster.ejector = ejector
+        assert [type(command) for command in noted] == [SetMany, DeleteMany]
+        (counted,) = client.counters().values()
+        assert counted["calls"] == 2
+
+
+def test_writes_of_many_keys_are_joined_by_no_older_recompute(monkeypatch):
+    """What a recompute returns that began before them may be old."""
+    forgotten = []
+    monkeypatch.setattr(
+        ThreadSingleFlight, "forget", lambda _group, *names: forgotten.extend(names)
+    )
+    with Client(["memory://a", "memory://b"]) as client:
+        for call in (
+            lambda keys: client.set_many(dict.fromkeys(keys, 1), 60),
+            lambda keys: client.set_many(dict.fromkeys(keys, 1), 0),
+            client.delete_many,
+        ):
+            call(["a", "b", "c", "d"])
+            assert sorted(forgotten) == [b"a", b"b", b"c", b"d"]
+            forgotten.clear()
