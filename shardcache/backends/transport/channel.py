@@ -8,14 +8,14 @@ import select
 import socket
 import ssl
 import time
-import weakref
 from collections import deque
-from collections.abc import Generator, Sequence
-from typing import Final, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Final, Protocol
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, Wait, cut_off_error, excuse
-from shardcache.backends.transport.dial import NOT_REACHED, Expired, Target, dial
-from shardcache.backends.transport.dropped import warn_dropped
+from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error, excuse
+from shardcache.backends.transport.channel_reference import ChannelReference, drop, read, sweep
+from shardcache.backends.transport.dial import NOT_REACHED, Target, dial
+from shardcache.backends.transport.loop_steps import run_steps
 from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
 from shardcache.backends.wire import Wire
 from shardcache.core.capabilities import IDEMPOTENT
@@ -35,14 +35,10 @@ JOIN_LIMIT: Final = 256 * 1024  # bytes; more is sent in pieces, without a copy
 # stalls: later calls use a new one.
 SILENCE: Final = 0.75
 
-
 # A timer that fires later than this was delayed by this process. Bytes that have arrived meanwhile
 # are read first, and calls get as long again, up to `LONGEST_GRACE`.
 OWN_DELAY: Final = 0.05  # seconds
 LONGEST_GRACE: Final = 0.1  # seconds
-
-
-T = TypeVar("T")
 
 
 class Call:
@@ -149,7 +145,7 @@ class Channel:
         self._delayed_until = 0.0  # deadlines up to here passed during that delay
         self._descriptor = -1
         self._poll = select.poll()
-        self._reference = _ChannelReference(self)
+        self._reference = ChannelReference(self)
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # when the timer will fire
@@ -256,7 +252,7 @@ class Channel:
         if sock is not None:
             self._sock = self._wire = None
             self._backend.forget(self)  # later finalizers may still call the client
-            _drop(self.loop, sock, self._descriptor)
+            drop(self.loop, sock, self._descriptor)
 
     def _encode(self, call: Call, wire: Wire) -> None:
         try:
@@ -289,7 +285,7 @@ class Channel:
         until = max(until, now + min(options.connect_timeout, LONGEST_GRACE))
         target = self._backend.target
         try:
-            sock, wire = await _run_steps(dial(target, until), self.loop)
+            sock, wire = await run_steps(dial(target, until), self.loop)
         except BaseException as error:
             if self._dial is asyncio.current_task():
                 self._dial = None
@@ -317,7 +313,7 @@ class Channel:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._reference.sock = sock
-        self.loop.add_reader(descriptor, _read, self._reference)
+        self.loop.add_reader(descriptor, read, self._reference)
 
     def _fail_queued(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
@@ -435,7 +431,7 @@ class Channel:
             self._timer.cancel()
         self._timer_at = deadline
         delay = max(0.0, deadline - time.monotonic())
-        self._timer = self.loop.call_later(delay, _sweep, self._reference)
+        self._timer = self.loop.call_later(delay, sweep, self._reference)
 
     def sweep(self) -> None:
         """Settle the calls whose deadline has passed; replace a connection that stalls."""
@@ -601,86 +597,3 @@ def _send(sock: socket.socket, unsent: deque[bytes | memoryview]) -> None:
             unsent.popleft()
         else:
             unsent[0] = memoryview(unsent[0])[sent:]
-
-
-class _ChannelReference:
-    """A loop's reference to a channel: strong while a reply is owed, otherwise weak.
-
-    So a dropped client can be collected. A weak reference alone is not enough: the garbage
-    collector clears weak references first and then calls the program's finalizers, which may still
-    call the client. `sock` is a strong reference, so that the collector does not close a socket
-    that the loop watches.
-    """
-
-    __slots__ = ("_channel", "channel", "sock")
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel: Channel | None = None
-        self.sock: socket.socket | None = None
-        self._channel = weakref.ref(channel)
-
-    def get(self) -> Channel | None:
-        """Return the channel if it still exists."""
-        return self.channel or self._channel()
-
-
-def _read(reference: _ChannelReference) -> None:
-    channel = reference.get()
-    if channel is not None:
-        channel.readable()
-
-
-def _sweep(reference: _ChannelReference) -> None:
-    channel = reference.get()
-    if channel is not None:
-        channel.sweep()
-
-
-def _drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int) -> None:
-    """Close the connection of a dropped client, from any thread."""
-
-    def release() -> None:
-        loop.remove_reader(descriptor)
-        sock.close()
-
-    try:
-        loop.call_soon_threadsafe(release)
-    except RuntimeError:  # the loop has ended, and watches nothing
-        sock.close()
-        return
-    warn_dropped()
-
-
-async def _run_steps(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:
-    """Run a generator that waits for descriptors on an event loop."""
-    try:
-        wait = next(steps)
-        while True:
-            ready = await _wait_ready(wait, loop)
-            wait = next(steps) if ready else steps.throw(Expired())
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    finally:
-        steps.close()
-
-
-async def _wait_ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
-    """Wait for a descriptor; return whether it was ready in time."""
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    reading = wait.mask & select.POLLIN
-    (loop.add_reader if reading else loop.add_writer)(wait.descriptor, wake)
-    timeout = None if wait.until is None else max(0.0, wait.until - time.monotonic())
-    try:
-        async with asyncio.timeout(timeout):
-            await ready
-    except TimeoutError:
-        return ready.done() and not ready.cancelled()  # it may be ready after a delay of our own
-    finally:
-        (loop.remove_reader if reading else loop.remove_writer)(wait.descriptor)
-    return True
