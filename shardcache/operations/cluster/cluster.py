@@ -534,7 +534,10 @@ class Cluster:
             self.observers.notify(NodeFailed(member.node, error, swallowed=not self.raises))
 
     def unwrap(self, reply: Any, default: Any) -> Any:  # the reply is of its command's type
-        """Return `reply`. Raise an error or return `default` in its place, as `on_error` says."""
+        """Return `reply`. Raise an error or return `default` in its place, as `on_error` says.
+
+        A value that is no number is always an error: the caller has to know.
+        """
         if not isinstance(reply, NodeError):
             return reply
         if self.raises or isinstance(reply, NotACounterError):
