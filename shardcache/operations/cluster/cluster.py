@@ -390,6 +390,7 @@ class Cluster:
         Every delete of a caller's key passes here before it is sent, and every write that can replace
         its value: not an `add`, a `touch` or the store of a recompute, whose followers are to get
         that very value. Today single flight listens: no caller joins a recompute that began before.
+        A part that keeps values must keep none that was read before the deadline of that call.
         """
         self.io.single_flight.forget(*names)
 

@@ -100,11 +100,9 @@ REDIS: Final = Product("Redis", "redis_version", (6, 2))
 PRODUCTS: Final[Mapping[str, Product]] = {
     "memcached": MEMCACHED,
     "memcacheds": MEMCACHED,
-    "memcached+unix": MEMCACHED,
     "pymemcache": Product("memcached", "version"),
     "redis": REDIS,
     "rediss": REDIS,
-    "redis+unix": REDIS,
 }
 VALKEY: Final = Product("Valkey", "valkey_version")
 
@@ -413,7 +411,8 @@ class Visit:
         if self._figure(VALKEY.figure):
             return VALKEY
         scheme = self.member.node.address.scheme
-        return PRODUCTS.get(scheme, Product(scheme, "version"))
+        product, _, _ = scheme.partition("+")
+        return PRODUCTS.get(product, Product(scheme, "version"))
 
     def _server(self) -> str:
         product = self._product

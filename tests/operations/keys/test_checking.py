@@ -130,6 +130,8 @@ class TestServers:
             ("memcached://h", {"version": "1.6.21"}, "memcached 1.6.21"),
             ("pymemcache://h", {"version": "1.4.5"}, "memcached 1.4.5"),
             ("redis://h", {"redis_version": "7.2.4"}, "Redis 7.2.4"),
+            ("redis+unix:///run/redis.sock", {"redis_version": "7.2.4"}, "Redis 7.2.4"),
+            ("redis+sentinel://orders", {"redis_version": "7.2.4"}, "Redis 7.2.4"),
             ("redis://h", {"redis_version": "7.2.4", "valkey_version": "8.0"}, "Valkey 8.0"),
             ("redis://h", {"redis_version": "7\x1b[2J"}, r"Redis 7\x1b[2J"),
             ("redis://h", {}, "Redis"),
