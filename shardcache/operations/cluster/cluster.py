@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from shardcache.core.commands import (
     Command,
-    DeleteMany,
     Payload,
     Reply,
-    is_delete,
     keys_of,
     with_keys,
 )
 from shardcache.core.events import (
-    CallDetoured,
     CallFinished,
     DecodeFailed,
     KeysAccessed,
@@ -33,11 +30,10 @@ from shardcache.core.placement.topology import Topology
 from shardcache.core.reserved_keys import DETOURED
 from shardcache.core.values.flags import BARE_STUB, is_mark
 from shardcache.core.values.payloads import Decode, Payloads
-from shardcache.core.writes import keys_to_write
-from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
+from shardcache.errors import DecodeError, NodeError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
-from shardcache.operations.cluster.failover import ONE_STEP, Failover, StandIn, try_again
-from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.failover import Failover, StandIn, ask_twice, detour, try_again
+from shardcache.operations.cluster.members import Member, refusal
 from shardcache.operations.cluster.routing import (
     Grouping,
     Key,
@@ -306,25 +302,7 @@ class Cluster:
         """
         if self.failover is None or ejected_too:
             return self.ask_members_timed(asks, deadline, enough, ejected_too=ejected_too)
-        return self._ask_twice(self.failover, asks, deadline, enough)
-
-    async def _ask_twice(
-        self,
-        failover: Failover,
-        asks: Sequence[tuple[Member, Command]],
-        deadline: float | None,
-        enough: Enough | None,
-    ) -> list[tuple[Reply, float]]:
-        """Ask many nodes at once, and stand-ins for those that are ejected by it."""
-        began = self.io.now()
-        until = began + self.timeout if deadline is None else deadline
-        timed = await self.ask_members_timed(asks, until, enough)
-        for place, ((member, command), (reply, _)) in enumerate(zip(asks, timed, strict=True)):
-            if isinstance(reply, NodeError):
-                again = await try_again(self, failover, member, command, reply, until)
-                if again is not reply:
-                    timed[place] = again, self.io.now() - began
-        return timed
+        return ask_twice(self, self.failover, asks, deadline, enough)
 
     async def ask_member(
         self, member: Member, command: Command, deadline: float | None = None
@@ -422,48 +400,20 @@ class Cluster:
         Answer the others, to ejected nodes, with errors; there are none with `ejected_too`.
         """
         redirected = [
-            self._detour(member, command) if isinstance(member, StandIn) else (member, command)
+            detour(self, member, command) if isinstance(member, StandIn) else (member, command)
             for member, command in asks
         ]
         sent = []
         for place, (member, command) in enumerate(redirected):
             if member.health.ejected and not ejected_too:
-                answers[place] = self._refuse(member, command), 0.0
+                answers[place] = self.refuse(member, command), 0.0
             else:
                 sent.append(place)
         return redirected, sent
 
-    def _detour(self, stand_in: StandIn, command: Command) -> tuple[Member, Command]:
-        """Count a call that a stand-in gets; return it as it is sent.
-
-        A delete is the owner's as well. What is written makes the owner's own value old.
-        """
-        owner = stand_in.owner
-        member, sent = stand_in.redirect(command)
-        if member is owner:
-            return member, sent
-        owner.detoured += 1
-        cause = owner.health.error  # none if it has just come back
-        if cause is not None and is_delete(command):
-            self._refuse(owner, command)
-        else:
-            # A later step of an operation that began before the return makes no value of the owner old.
-            if cause is not None or type(command) in ONE_STEP:
-                written = DeleteMany(
-                    keys_to_write(command)
-                )  # an `add` too: the owner may have a value
-                self.ejector.note_writes(owner, written, _refusal(owner))
-            if cause is not None:
-                self.ejector.refuse(owner)
-                self.note_refused(owner, cause)
-        if CallDetoured in self.observers.heard:
-            name, keys = type(command).__name__.lower(), len(keys_of(command))
-            self.observers.notify(CallDetoured(name, owner.node, member.node, keys))
-        return member, sent
-
-    def _refuse(self, member: Member, command: Command) -> NodeError:
+    def refuse(self, member: Member, command: Command) -> NodeError:
         """Count a call that is not sent because its node is ejected; return its error."""
-        error, cause = _refusal(member), member.health.error
+        error, cause = refusal(member), member.health.error
         member.refused += 1
         self.ejector.note_writes(member, command, error)
         if not self.raises:
@@ -585,15 +535,6 @@ class Cluster:
         member.decode_failures += 1
         if self.observers:
             self.observers.notify(DecodeFailed(member.node, name, error))
-
-
-def _refusal(member: Member) -> NodeError:
-    """Return the error of a call that is not sent because its node is ejected."""
-    cause = member.health.error
-    error = NodeUnavailableError(f"ejected: {cause}; retrying in the background", member.node.name)
-    error.__cause__ = cause
-    error.sent = False
-    return error
 
 
 def _on_all(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> Enough:

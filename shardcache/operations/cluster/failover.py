@@ -7,7 +7,7 @@ no route, and so no stand-in.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardcache.core.capabilities import CAS, STUBS, Trait, commands_with
@@ -15,19 +15,24 @@ from shardcache.core.commands import (
     Command,
     CommandList,
     Delete,
+    DeleteMany,
     Get,
     Reply,
     Set,
     When,
+    is_delete,
     keys_of,
     take,
     with_keys,
 )
+from shardcache.core.events import CallDetoured
 from shardcache.core.placement.topology import Topology
 from shardcache.core.reserved_keys import DETOURED, RESERVED, own_key
 from shardcache.core.timeouts import TTL_CAP
+from shardcache.core.writes import keys_to_write
 from shardcache.errors import NodeError, NodeUnavailableError
-from shardcache.operations.cluster.members import Member, SharedHealth
+from shardcache.operations.cluster.members import Member, SharedHealth, refusal
+from shardcache.operations.port import Enough
 
 if TYPE_CHECKING:  # it has a failover
     from shardcache.operations.cluster.cluster import Cluster
@@ -267,6 +272,53 @@ async def try_again(  # noqa: PLR0913, PLR0917 - the first try, and its end
         for place, part in zip(places, parts, strict=True):
             merged[place] = part
     return merged
+
+
+async def ask_twice(
+    cluster: Cluster,
+    failover: Failover,
+    asks: Sequence[tuple[Member, Command]],
+    deadline: float | None,
+    enough: Enough | None,
+) -> list[tuple[Reply, float]]:
+    """Ask many nodes at once, and stand-ins for those that are ejected by it."""
+    began = cluster.io.now()
+    until = began + cluster.timeout if deadline is None else deadline
+    timed = await cluster.ask_members_timed(asks, until, enough)
+    for place, ((member, command), (reply, _)) in enumerate(zip(asks, timed, strict=True)):
+        if isinstance(reply, NodeError):
+            again = await try_again(cluster, failover, member, command, reply, until)
+            if again is not reply:
+                timed[place] = again, cluster.io.now() - began
+    return timed
+
+
+def detour(cluster: Cluster, stand_in: StandIn, command: Command) -> tuple[Member, Command]:
+    """Count a call that a stand-in gets; return it as it is sent.
+
+    A delete is the owner's as well. What is written makes the owner's own value old.
+    """
+    owner = stand_in.owner
+    member, sent = stand_in.redirect(command)
+    if member is owner:
+        return member, sent
+    owner.detoured += 1
+    cause = owner.health.error  # none if it has just come back
+    if cause is not None and is_delete(command):
+        cluster.refuse(owner, command)
+    else:
+        # A later step of an operation that began before the return makes no value of the owner old.
+        if cause is not None or type(command) in ONE_STEP:
+            # An `add` too: the owner may have a value.
+            written = DeleteMany(keys_to_write(command))
+            cluster.ejector.note_writes(owner, written, refusal(owner))
+        if cause is not None:
+            cluster.ejector.refuse(owner)
+            cluster.note_refused(owner, cause)
+    if CallDetoured in cluster.observers.heard:
+        name, keys = type(command).__name__.lower(), len(keys_of(command))
+        cluster.observers.notify(CallDetoured(name, owner.node, member.node, keys))
+    return member, sent
 
 
 def _may_be_repeated(member: Member, command: Command, error: NodeError) -> bool:

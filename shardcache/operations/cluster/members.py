@@ -10,7 +10,7 @@ from shardcache.core.capabilities import EVERYTHING
 from shardcache.core.commands import Payload, Reply
 from shardcache.core.health import Health
 from shardcache.core.placement.nodes import Node
-from shardcache.errors import NodeError
+from shardcache.errors import NodeError, NodeUnavailableError
 from shardcache.operations.cluster.pending import PendingDeletes
 
 if TYPE_CHECKING:  # they work on members
@@ -153,3 +153,12 @@ def clients_of(health: SharedHealth) -> Sequence[tuple[Member, Ejector]]:
     members = health.members
     pairs = [(member, members.get(member)) for member in list(members)]
     return [(member, each) for member, each in pairs if each is not None and not each.stopped]
+
+
+def refusal(member: Member) -> NodeError:
+    """Return the error of a call that is not sent because its node is ejected."""
+    cause = member.health.error
+    error = NodeUnavailableError(f"ejected: {cause}; retrying in the background", member.node.name)
+    error.__cause__ = cause
+    error.sent = False
+    return error

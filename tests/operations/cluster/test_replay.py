@@ -192,7 +192,7 @@ class TestReturn:
             moments.append(harness.ejected())
             if len(moments) <= ROUNDS:
                 key = KEYS[len(moments) - 1]
-                harness.cluster._refuse(harness.member(), Delete(key))
+                harness.cluster.refuse(harness.member(), Delete(key))
             return reply
 
         monkeypatch.setattr(Replayer, "replay", refuse_one_more)
