@@ -46,6 +46,7 @@ from shardcache.core.cache_policy import (
     cached_policy,
     check_options,
 )
+from shardcache.core.codecs import Codec, ValueFormat
 from shardcache.core.events import ClientCreated, Observers
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.lock_providers import LockProvider
@@ -163,31 +164,51 @@ class ClientBase(ABC, Generic[BackendT]):
         )
         refuse_eventlet()
         plugins = load()
-        built_codec = build_codec(plugins, codec, settings)
-        options = backend_options(settings, built_codec, ssl_context)
-        topology = Topology(settings.nodes, build_strategy(plugins, strategy))
         all_observers = Observers((*observers, *plugins.observers(settings)))
+        built = build_codec(plugins, codec, settings), build_strategy(plugins, strategy)
+        self._assemble(plugins, settings, built, ssl_context, all_observers)
+        warn_of_unverified(ssl_context)
+        if self._cluster.disabled:
+            warn_of_disabled()
+        self._membership.begin(self._cluster)
+        self._membership.join(self)
+        if self._shadow is not None:
+            self._shadow.follow(self._membership)
+        if all_observers:
+            all_observers.notify(ClientCreated(self))
+
+    def _assemble(
+        self,
+        plugins: Plugins,
+        settings: Settings,
+        built: tuple[Codec | ValueFormat, Strategy],
+        ssl_context: ssl.SSLContext | None,
+        observers: Observers,
+    ) -> None:
+        """Make the parts of the client: how nodes are reached, which there are, and the cluster of them."""
+        codec, strategy = built
+        options = backend_options(settings, codec, ssl_context)
+        topology = Topology(settings.nodes, strategy)
         io = self._make_io()
-        payloads = build_payloads(built_codec, settings, io.wall)
+        payloads = build_payloads(codec, settings, io.wall)
         self._shadow: ShadowService | None = None
         if settings.shadow is not None:
             from shardcache.clients.shadow import ShadowService  # noqa: PLC0415 - as above
 
             self._shadow = ShadowService(
-                settings.shadow, plugins, options, topology.strategy, payloads, all_observers
+                settings.shadow, plugins, options, strategy, payloads, observers
             )
             io = self._shadow.sampling(io)
         connect = self._connector(plugins, options)
-        close_later = self._make_closer(io)
-        membership = Membership(plugins, connect, payloads.others, ssl_context, close_later)
-        prober, alive = shared_prober(options), weakref.ref(membership)
-        ejector = self._make_ejector(prober, all_observers, alive, plugins, options)
+        membership = Membership(
+            plugins, connect, payloads.others, ssl_context, self._make_closer(io)
+        )
+        ejector = self._make_ejector(
+            shared_prober(options), observers, weakref.ref(membership), plugins, options
+        )
         ejector.flushes = settings.on_overflow == "flush"
         weakref.finalize(membership, ejector.stop).atexit = False
         weakref.finalize(membership, membership.services.stop).atexit = False
-        swallowed = SwallowedErrorLog()
-        space = membership.namespace(settings.namespace)
-        members = membership.build(topology)
         self._settings = settings
         self._options = options
         self._membership = membership
@@ -196,7 +217,10 @@ class ClientBase(ABC, Generic[BackendT]):
         self._result_payloads = ResultPayloads(
             payloads, settings, io.wall, only_raw=options.bare_bytes
         )
+        space = membership.namespace(settings.namespace)
         self._use_namespace(space, Protection(RecomputeLog()))
+        members = membership.build(topology)
+        swallowed = SwallowedErrorLog()
         self._cluster: Cluster = self._cluster_type(settings, space)(
             io=io,
             topology=topology,
@@ -206,7 +230,7 @@ class ClientBase(ABC, Generic[BackendT]):
             timeout=settings.timeout.call,
             default_ttl=settings.default_ttl,
             on_error=settings.on_error,
-            observers=all_observers,
+            observers=observers,
             ejector=ejector,
             lock_provider=self._make_lock_provider(plugins, settings, options),
             failover=build_failover(settings, topology, members, membership.build),
@@ -214,17 +238,8 @@ class ClientBase(ABC, Generic[BackendT]):
             note_refused=swallowed.note_refused,
         )
         if settings.lock_nodes is not None:
-            voters = Topology(settings.lock_nodes, topology.strategy)
+            voters = Topology(settings.lock_nodes, strategy)
             self._cluster.locks = self._cluster.of_locks(voters, membership.build(voters))
-        warn_of_unverified(ssl_context)
-        if self._cluster.disabled:
-            warn_of_disabled()
-        membership.begin(self._cluster)
-        membership.join(self)
-        if self._shadow is not None:
-            self._shadow.follow(membership)
-        if all_observers:
-            all_observers.notify(ClientCreated(self))
 
     @classmethod
     @takes_secrets
