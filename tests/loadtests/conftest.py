@@ -91,6 +91,10 @@ def start() -> Iterator[Callable[..., Locust]]:
     running = []
 
     def begin(*arguments: str, crippled: Sequence[str] = (), **environment: str) -> Locust:
+        if "--processes" in arguments:  # else two tests at a time share the workers of one master
+            port = str(servers.free_port())
+            bind = ("--master-bind-host", servers.LOOPBACK, "--master-bind-port", port)
+            arguments = (*arguments, *bind, "--master-port", port)
         files = [LOCUSTFILE, *(CRIPPLED / f"{name}.py" for name in crippled)]
         line = ["-f", ",".join(map(str, files)), "--only-summary", *arguments]
         running.append(Locust(line, environment))
