@@ -73,8 +73,8 @@ def _length(piece: slice) -> int:
 class ArraysReply:
     """The reply to a read of many keys: each array of the server fills the next of `pieces` in `replies`.
 
-    `decode` returns the replies of one piece. `read` returns the array of so many values that some
-    bytes are, `None` if they are not.
+    `decode` returns the replies of one piece. `read` returns the array of a number
+    of values in some bytes, or `None` if they are something else.
     """
 
     __slots__ = ("_decode", "_fault", "_pieces", "_read", "_replies")

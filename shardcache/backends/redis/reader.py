@@ -34,7 +34,7 @@ _MEMCACHED: Final = (b"ERROR\r\n", b"CLIENT_ERROR ", b"SERVER_ERROR ")
 _MANY: Final = b"%~>|"
 _is_many: Final = re.compile(rb"[%~>|][-?\d]+\r\n").match
 _begins_many: Final = re.compile(rb"[%~>|][-?\d]+\r\n").search
-# To bytes that are searched for in vain.
+# To bytes that no search for the beginning of a reply finds.
 UNLIKE_REPLIES: Final = bytes.maketrans(b"*" + _MANY, b"abcde")
 _LOOKS: Final = 16  # at single bytes: more than the headers of some ten values have by chance
 # The beginning of a RESP3 reply without parts: a null, a boolean, a double, a big number, a verbatim
@@ -151,7 +151,7 @@ class ReplyReader:
         return self._read_value() if kind == b"$" else self._read_line(kind)
 
     def whole_array(self, data: bytes, values: int) -> list[Any] | None:
-        """Return the array of so many values that `data` is, as `feed` and `read` do; `None` if it is not.
+        """Return an array of that many values as `feed` and `read` do; `None` if `data` is something else.
 
         Nothing else may have arrived.
         """
