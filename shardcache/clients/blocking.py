@@ -14,7 +14,13 @@ from shardcache.clients.locks import Lock, lock_policy
 from shardcache.clients.membership import changed_topology, warm_seconds
 from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
-from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
+from shardcache.core.cache_policy import (
+    CachedTTL,
+    CachePolicy,
+    PolicyOptions,
+    Span,
+    not_a_factory,
+)
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
@@ -216,6 +222,8 @@ class Client(ClientBase[Backend]):
         Raise `UncacheableResultError` for a value that cannot be stored, unless
         `on_uncacheable="return"`.
         """
+        if not callable(factory):
+            raise not_a_factory("get_or_set", factory)
         policy = self._direct_policy(ttl, options)
         protection = self._protection
         names, result_tags = direct_tags(tags)
@@ -262,6 +270,8 @@ class Client(ClientBase[Backend]):
         """
         from shardcache.operations.recompute import many as many_values  # noqa: PLC0415 - see the imports
 
+        if not callable(factory):
+            raise not_a_factory("get_or_set_many", factory)
         make_request = self._item_requests(ttl, tags, codec, returns, options)
         return run(lambda: many_values.get(self._cluster, keys, make_request, factory))
 

@@ -318,6 +318,14 @@ def check_options(options: PolicyOptions, call: str, *others: str) -> PolicyOpti
     return options
 
 
+def not_a_factory(call: str, factory: object) -> TypeError:
+    """Return the error of a call that was passed a value, or a coroutine, in place of a function."""
+    return TypeError(
+        f"{call}: factory must be a function, not {type(factory).__name__}: pass the function without"
+        " calling it, or lambda: value"
+    )
+
+
 def resolve_ttl(
     seconds: Span | Default | None, ttl: CachedTTL | Default, decorator: str
 ) -> CachedTTL | Default:

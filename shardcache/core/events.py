@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from typing import Literal, NamedTuple, Protocol, TypeAlias
@@ -437,16 +437,27 @@ class Observers:
 
 
 def _check(observers: Iterable[object]) -> None:
-    """Raise `ConfigurationError` for observers with async methods, which would never be awaited."""
-    faults = [
-        f"observer {type(observer).__name__}.{method} is async: "
-        "observers are called, not awaited; make it a plain function that starts a task"
-        for observer in observers
-        for method in METHODS.values()
-        if iscoroutinefunction(getattr(observer, method, None))
-    ]
+    """Raise `ConfigurationError` for observers that would never hear an event."""
+    faults = [fault for observer in observers for fault in _faults(observer)]
     if faults:
         raise ConfigurationError(*faults)
+
+
+def _faults(observer: object) -> Iterator[str]:
+    if isinstance(observer, type):
+        name = observer.__name__
+        yield f"observer {name} is a class: pass an object of it, as in observers=[{name}()]"
+        return
+    name = type(observer).__name__
+    methods = {method: getattr(observer, method, None) for method in METHODS.values()}
+    if all(function is None for function in methods.values()):
+        yield f"observer {name} has no method of an observer: see shardcache.Observer"
+    for method, function in methods.items():
+        if iscoroutinefunction(function):
+            yield (
+                f"observer {name}.{method} is async: "
+                "observers are called, not awaited; make it a plain function that starts a task"
+            )
 
 
 def _overrides(observer: object, method: str) -> bool:

@@ -366,3 +366,16 @@ def test_an_async_factory_may_be_plain():
             return await client.get_or_set_many(["a"], lambda keys: dict.fromkeys(keys, 1), 60)
 
     assert asyncio.run(main()) == {"a": 1}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("value", [5, None, {"a": 1}])
+def test_a_value_in_place_of_the_function_gets_words(mode, value):
+    """As Django's `get_or_set` takes it; `None` failed with an `AttributeError` of ours."""
+    client = make_client(mode, "memory://a")
+    with pytest.raises(
+        TypeError, match=r"^get_or_set: factory must be a function, not \w+: .*lambda"
+    ):
+        client.get_or_set("k", value, ttl=60)
+    with pytest.raises(TypeError, match=r"^get_or_set_many: factory must be a function, not \w+: "):
+        client.get_or_set_many(["k"], value, ttl=60)

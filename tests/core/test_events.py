@@ -210,6 +210,21 @@ def test_nothing_is_kept_of_an_event_that_is_over():
     assert _notifications.get() == ()
 
 
+def test_what_hears_nothing_is_refused():
+    """A class in place of its object would lose each event without a word."""
+
+    class Deaf:
+        """Has no method of an observer."""
+
+    with pytest.raises(ConfigurationError) as caught:
+        Observers([Observer(), Listener, Deaf(), "x"])
+    assert caught.value.faults == (
+        "observer Listener is a class: pass an object of it, as in observers=[Listener()]",
+        "observer Deaf has no method of an observer: see shardcache.Observer",
+        "observer str has no method of an observer: see shardcache.Observer",
+    )
+
+
 def test_async_methods_are_refused():
     """They would never be awaited; each is named."""
 

@@ -44,8 +44,9 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
 
     @takes_secrets
     def __init__(self, location: object, params: Mapping[str, Any]) -> None:
-        super().__init__(params)
+        # First, because Django's own class takes it for granted that the options are a dict.
         self._clients = clients_of(location, params.get("OPTIONS", {}))
+        super().__init__(params)
 
     @property
     def client(self) -> Client:

@@ -48,6 +48,8 @@ def client_arguments(location: object, options: Mapping[str, Any]) -> dict[str, 
 
     Raise `ConfigurationError` listing every fault.
     """
+    if not isinstance(options, Mapping):
+        raise ConfigurationError(f"OPTIONS: must be a dict, not {type(options).__name__}")
     faults = Faults()
     given: dict[str, Any] = {}
     with faults.of("LOCATION"):

@@ -11,6 +11,7 @@ import pytest
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from shardcache_django import ShardCache
 from shardcache_django.configuration import KNOWN, client_arguments, derive_secrets
 
 from shardcache import Node
@@ -90,6 +91,16 @@ def test_what_is_wrong_is_named(use, location, options, message):
     """With what is known, and where it belongs."""
     with pytest.raises(ImproperlyConfigured, match=f"CACHES: .*{message}"):
         use(location, OPTIONS=options)
+
+
+@pytest.mark.parametrize("options", [None, ["strategy=jump"], "strategy=jump"])
+def test_options_that_are_no_dict_are_named(options):
+    """Django's own class would raise an `AttributeError` for them."""
+    kind = type(options).__name__
+    with pytest.raises(
+        ImproperlyConfigured, match=f"^CACHES: OPTIONS: must be a dict, not {kind}$"
+    ):
+        ShardCache(URL, {"OPTIONS": options})
 
 
 def test_no_variable_of_ours_shows_a_secret(use):

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.sessions.backends import cache as theirs
+from django.contrib.sessions.backends.base import UpdateError
 from django.core.cache import caches
+from django.test import override_settings
 from shardcache_django import sessions
 
 from shardcache import NodeError
@@ -16,6 +18,8 @@ from shardcache.testing.clusters import ServerCluster
 from shardcache.testing.servers import Server
 
 pytestmark = pytest.mark.servers
+
+LOCAL = "django.core.cache.backends.locmem.LocMemCache"
 
 
 @pytest.fixture
@@ -35,6 +39,16 @@ def key_of(server):
     cache = caches["default"]
     keys = (f"key{number}" for number in range(1000))
     return next(key for key in keys if cache.client.node_for(cache.make_key(key)).url == server.url)
+
+
+def session_on(server):
+    """Return a new session that lives on this server."""
+    backend = caches["default"]
+    while True:
+        store = sessions.SessionStore()
+        store.create()
+        if backend.client.node_for(backend.make_key(store.cache_key)).url == server.url:
+            return store
 
 
 @pytest.fixture
@@ -147,13 +161,8 @@ def test_new_sessions_are_on_nodes_that_answer(use, servers, fail, call):
 
 def test_a_session_of_a_dead_node_is_another_one(use, servers, fail):
     """Its user gets a new session, and keeps that one; logging in gives it a new key."""
-    backend = use([server.url for server in servers], OPTIONS={"timeout": 0.1})
-    store = sessions.SessionStore()
-    while (
-        store.session_key is None
-        or backend.client.node_for(backend.make_key(store.cache_key)).url != servers[0].url
-    ):
-        store.create()
+    use([server.url for server in servers], OPTIONS={"timeout": 0.1})
+    store = session_on(servers[0])
     fail(servers[0])
     visit = sessions.SessionStore(store.session_key)
     assert "user" not in visit
@@ -162,3 +171,31 @@ def test_a_session_of_a_dead_node_is_another_one(use, servers, fail):
     visit.cycle_key()
     assert visit.session_key != store.session_key
     assert sessions.SessionStore(visit.session_key)["user"] == 7
+
+
+@pytest.mark.parametrize("save", ["save", "asave"])
+def test_a_request_that_has_read_its_session_is_answered(use, servers, fail, save):
+    """Its node fails before it is saved: nobody has deleted it, so Django's middleware refuses nothing."""
+    use([server.url for server in servers], OPTIONS={"timeout": 0.2})
+    visit = sessions.SessionStore(session_on(servers[0]).session_key)
+    visit["user"] = 7
+    fail(servers[0])
+    saved = getattr(visit, save)()
+    if save == "asave":
+        asyncio.run(saved)
+    assert sessions.SessionStore(visit.session_key).get("user") is None
+
+
+@pytest.mark.parametrize("save", ["save", "asave"])
+@pytest.mark.parametrize("backend", ["shardcache_django.ShardCache", LOCAL])
+def test_a_session_that_was_deleted_is_not_saved(servers, save, backend):
+    """Its user has logged out in another request."""
+    location = [server.url for server in servers] if backend != LOCAL else "here"
+    with override_settings(CACHES={"default": {"BACKEND": backend, "LOCATION": location}}):
+        store = sessions.SessionStore()
+        store.create()
+        visit = sessions.SessionStore(store.session_key)
+        visit["user"] = 7
+        store.delete()
+        with pytest.raises(UpdateError):
+            asyncio.run(visit.asave()) if save == "asave" else visit.save()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from dogpile.cache.api import NO_VALUE, CacheBackend, CachedValue
 
-from shardcache import Lock, LockUnavailable
+from shardcache import ConfigurationError, Lock, LockUnavailable
 from shardcache.core.secrecy import takes_secrets
 from shardcache.settings.adapters import OPTIONS
 from shardcache.settings.releases import require
@@ -49,7 +49,10 @@ class ShardCacheBackend(CacheBackend):
         require("shardcache-dogpile", "dogpile.cache", "1.3")
         _log_unknown(arguments)
         self.client = build_client(arguments)
-        self._distributed = bool(arguments.get("distributed_lock", True))
+        distributed = arguments.get("distributed_lock", True)
+        if distributed not in (True, False):  # as are 1 and 0, which a file of settings may have
+            raise ConfigurationError("distributed_lock: must be true or false")
+        self._distributed = bool(distributed)
         self._lock_ttl = arguments.get("lock_ttl", 10.0)
         self._max_hold = arguments.get("max_hold", 60.0)
         self._next_line = 0.0

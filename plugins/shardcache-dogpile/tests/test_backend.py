@@ -109,6 +109,8 @@ def test_wrong_arguments_are_named():
         make(url=URL, strategy="none")
     with pytest.raises(ConfigurationError, match="max_hold"):
         make(url=URL, max_hold=0)
+    with pytest.raises(ConfigurationError, match="distributed_lock: must be true or false"):
+        make(url=URL, distributed_lock="no")
     with pytest.raises(ConfigurationError, match="url: must be a URL or a list of URLs, not int"):
         make(url=5)
     for client in (URL, AsyncClient(URL)):

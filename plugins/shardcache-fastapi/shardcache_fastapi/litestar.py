@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,7 +41,7 @@ class ShardCacheStore(Store):
     >>> registry = StoreRegistry(default_factory=lambda name: ShardCacheStore(client, name))
     """
 
-    __slots__ = ("_client", "_owned")
+    __slots__ = ("_client", "_create", "_namespace", "_owned")
 
     def __init__(self, client: AsyncClient, namespace: str = DEFAULT_NAMESPACE) -> None:
         require("shardcache-fastapi", "litestar", "2.8")
@@ -53,7 +55,9 @@ class ShardCacheStore(Store):
                 " create it with AsyncClient(…, clearable=True)"
             )
         self._client = client.view(namespace=namespace)
+        self._namespace = namespace
         self._owned: AsyncClient | None = None
+        self._create: Callable[[], AsyncClient] | None = None
 
     @classmethod
     @takes_secrets
@@ -65,11 +69,14 @@ class ShardCacheStore(Store):
     ) -> Self:
         """Return a store over a client of its own, which Litestar closes when the application ends.
 
+        An application that starts again, as in each test, has a new client with the same settings.
         `options` are settings of `AsyncClient`. Raise `ConfigurationError` listing every fault in them.
         """
-        client = AsyncClient(nodes, clearable=True, **options)
+        again = tuple(nodes) if isinstance(nodes, Iterator) else nodes
+        create = partial(AsyncClient, again, clearable=True, **options)
+        client = create()
         store = cls(client, namespace)
-        store._owned = client
+        store._owned, store._create = client, create
         return store
 
     async def set(
@@ -103,11 +110,17 @@ class ShardCacheStore(Store):
         seconds = await self._client.ttl(key)
         return None if seconds is None or math.isinf(seconds) else int(seconds)
 
+    async def __aenter__(self) -> None:
+        if self._create is not None and self._owned is None:  # closed with the application
+            self._owned = self._create()
+            self._client = self._owned.view(namespace=self._namespace)
+
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        if self._owned is not None:
-            await self._owned.aclose()
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            await owned.aclose()

@@ -243,3 +243,25 @@ def test_cached_responses(urls):
     app = application(lambda name: ShardCacheStore(client, name), page, on_shutdown=[client.aclose])
     with TestClient(app) as web:
         assert {web.get("/").text for _ in range(3)} == {"page 1"}
+
+
+@pytest.mark.parametrize("of", [list, iter])
+def test_an_application_starts_again(urls, of):
+    """Each test of a program enters its `TestClient`, and has a store that is open."""
+
+    @get("/")
+    async def count(request: Request) -> int:
+        visits = int(request.session.get("visits", 0)) + 1
+        request.set_session({"visits": visits})
+        return visits
+
+    store = ShardCacheStore.with_client(of(urls))
+    app = Litestar(
+        [count],
+        stores={"sessions": store},
+        openapi_config=None,
+        middleware=[ServerSideSessionConfig().middleware],
+    )
+    for _ in range(3):
+        with TestClient(app) as web:
+            assert [web.get("/").json() for _ in range(2)] == [1, 2]

@@ -65,6 +65,8 @@ def _with_secret(options: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     given = {**read_urls(several_urls(options["url"])), **options}
     key = config.get("SECRET_KEY")
     if key and "secret" not in given and given.get("codec", "pickle") == "pickle":
+        if not isinstance(key, (str, bytes)):
+            raise ConfigurationError(f"SECRET_KEY: must be text or bytes, not {type(key).__name__}")
         return {**options, "secret": [derive_secret(each) for each in (key, *_fallbacks(config))]}
     return dict(options)
 
@@ -72,7 +74,9 @@ def _with_secret(options: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
 def _fallbacks(config: Mapping[str, Any]) -> Sequence[Any]:
     """Return the former secrets. Text would be a list of its letters, each of them a secret."""
     keys = config.get("SECRET_KEY_FALLBACKS") or ()
-    if not isinstance(keys, (list, tuple)) or not all(keys):
+    if not isinstance(keys, (list, tuple)) or not all(
+        each and isinstance(each, (str, bytes)) for each in keys
+    ):
         raise ConfigurationError(
             "SECRET_KEY_FALLBACKS: must be a list of secrets, none of them empty"
         )

@@ -105,11 +105,17 @@ def test_a_secret_key_is_changed_without_a_cold_cache(urls: Sequence[str]):
         assert cache.get("after") == [2]
 
 
-@pytest.mark.parametrize("fallbacks", ["former", ["former", ""], [None]])
+@pytest.mark.parametrize("fallbacks", ["former", ["former", ""], [None], [7]])
 def test_fallbacks_that_everybody_can_guess_are_refused(fallbacks: object):
     """Text is a list of its letters, and an empty secret is known."""
     with pytest.raises(ConfigurationError, match="SECRET_KEY_FALLBACKS: must be a list"):
         make(CACHE_SHARDCACHE_URL=URL, SECRET_KEY="new", SECRET_KEY_FALLBACKS=fallbacks)
+
+
+def test_a_secret_key_that_is_no_text_is_named():
+    """A number, as from a file of settings."""
+    with pytest.raises(ConfigurationError, match="SECRET_KEY: must be text or bytes, not int"):
+        make(CACHE_SHARDCACHE_URL=URL, SECRET_KEY=7)
 
 
 @pytest.mark.servers

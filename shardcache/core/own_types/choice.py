@@ -77,7 +77,9 @@ def _declare_instead(kind: Any, unsupported: UnsupportedTypeError) -> DeclaredTy
     try:
         return by_pydantic.declare(kind)
     except ImportError:
-        raise unsupported from None
+        raise UnsupportedTypeError(
+            f"{unsupported}; Pydantic may handle it, which is the extra `pydantic`: pip install pydantic"
+        ) from None
     except UnsupportedTypeError as error:
         raise UnsupportedTypeError(f"{unsupported}; {error}") from None
 
