@@ -97,6 +97,10 @@ class Session:
             self.disconnected = None
             self._connected.set_result(None)
             self._wake.set()
+            with self._lock:
+                nodes = list(self._nodes)
+            for node in nodes:  # kazoo's watches end with the connection
+                self._watch(node)
             return
         with self._lock:
             if self.disconnected is None:
@@ -234,11 +238,21 @@ class Session:
             lost = self.expired != expired
         if lost:
             self._lose(node, LOST)
-        self._kazoo.exists_async(node.path, watch=partial(self._watch, node))
+        self._watch(node)
 
-    def _watch(self, node: HeldNode, event: Any) -> None:
-        if event.type == EventType.DELETED:
-            self._lose(node, GONE)
+    def _watch(self, node: HeldNode) -> None:
+        """Have the connected server tell when the node is deleted.
+
+        An ephemeral node has no children, so that a watch of them tells nothing else. One of its data
+        would be over with the first beat that writes to it.
+        """
+
+        def heed(event: Any) -> None:  # kazoo has no types
+            if event.type == EventType.DELETED:
+                self._lose(node, GONE)
+
+        names = self._send(lambda: self._kazoo.get_children_async(node.path, watch=heed))
+        names.add_done_callback(partial(self._check_presence, node))
 
     def _lose(self, node: HeldNode, reason: str) -> None:
         with self._lock:
@@ -307,11 +321,11 @@ class Session:
                 return self.stat("/")
             self._nodes[node] = self._nodes.pop(node)  # it is the last one now
         beat = self.write(node.path, node.data)
-        beat.add_done_callback(partial(self._check_beat, node))
+        beat.add_done_callback(partial(self._check_presence, node))
         return beat
 
-    def _check_beat(self, node: HeldNode, beat: Future[Any]) -> None:
-        if isinstance(beat.exception(), NoNodeError):
+    def _check_presence(self, node: HeldNode, answer: Future[Any]) -> None:
+        if isinstance(answer.exception(), NoNodeError):
             self._lose(node, GONE)
 
     def _clean(self, directory: str, guid: str) -> None:

@@ -294,6 +294,29 @@ def test_a_node_that_an_operator_removes_is_a_lost_lock(make, session_of):
     assert again.valid
 
 
+@pytest.mark.parametrize("before", ["beat", "reconnect"])
+def test_a_removed_node_is_noticed_at_any_age(make, session_of, before):
+    """At once, also after the session has written to it, and has gone to another server."""
+    client = make()
+    lease = take(client, "report", 60)
+    session = session_of()
+    session._due = time.monotonic() + 600  # no beat: the watch tells
+    (name,) = session_nodes(session, "report")
+    path = f"{session.ensemble.root}/lock/report/{name}"
+    if before == "beat":
+        session.write(path, b"").result(PATIENCE)
+    else:
+        connected = session.connected()
+        session._connection.drop()
+        eventually(lambda: session.connected() is not connected, within=PATIENCE)
+        session.connected().result(PATIENCE)
+    session.words.connect(time.monotonic() + 600, SESSION)  # nor does it end for want of beats
+    session.delete(path).result(PATIENCE)
+    eventually(lambda: lease.lost, within=PATIENCE)
+    with pytest.raises(LockLost, match="node is gone"):
+        lease.check()
+
+
 def test_a_silent_server_is_given_up(make, ensemble, session_of):
     """#241: kazoo sends no ping while there are requests, and would wait for ever."""
     client = make(timeout=1.0)
