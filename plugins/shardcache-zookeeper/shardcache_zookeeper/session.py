@@ -110,9 +110,7 @@ class Session:
                 return
             self.expired += 1
             nodes, leftovers = list(self._nodes), list(self._leftovers)
-            self._nodes.clear()
-        for node in nodes:
-            node.lose(LOST)
+        self._lose(nodes, LOST)
         for leftover in leftovers:  # they have gone with it
             self._forget(leftover)
 
@@ -237,7 +235,7 @@ class Session:
             self._nodes[node] = None
             lost = self.expired != expired
         if lost:
-            self._lose(node, LOST)
+            self._lose([node], LOST)
         self._watch(node)
 
     def _watch(self, node: HeldNode) -> None:
@@ -249,15 +247,27 @@ class Session:
 
         def heed(event: Any) -> None:  # kazoo has no types
             if event.type == EventType.DELETED:
-                self._lose(node, GONE)
+                self._lose([node], GONE)
 
         names = self._send(lambda: self._kazoo.get_children_async(node.path, watch=heed))
         names.add_done_callback(partial(self._check_presence, node))
 
-    def _lose(self, node: HeldNode, reason: str) -> None:
+    def _lose(self, nodes: Sequence[HeldNode], reason: str) -> None:
+        """Count nodes as lost at once, and notify their holders.
+
+        That has a thread of its own: an observer may take a lock, for which kazoo's threads are needed.
+        """
         with self._lock:
-            self._nodes.pop(node, None)
-        node.lose(reason)
+            for node in nodes:
+                self._nodes.pop(node, None)
+        listeners = [listener for node in nodes if (listener := node.lose(reason)) is not None]
+
+        def notify() -> None:
+            for listener in listeners:
+                listener.notify_lost(reason)
+
+        if listeners:
+            threading.Thread(target=notify, name="shardcache zookeeper loss", daemon=True).start()
 
     def nodes_of(self, user: object) -> list[HeldNode]:
         """Return the nodes of one client."""
@@ -326,7 +336,7 @@ class Session:
 
     def _check_presence(self, node: HeldNode, answer: Future[Any]) -> None:
         if isinstance(answer.exception(), NoNodeError):
-            self._lose(node, GONE)
+            self._lose([node], GONE)
 
     def _clean(self, directory: str, guid: str) -> None:
         """Find the node that an attempt may have left, and delete it."""
