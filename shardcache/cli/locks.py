@@ -66,9 +66,14 @@ def _break(  # noqa: PLR0913 - the lock, and how to ask and answer
 ) -> bool:
     """Take a lock away, after a question; return whether anybody held it."""
     holder = run(lambda: find_holder(cluster, name, scope))
-    if holder is not None and not yes and not _confirm(name, holder, can_ask=can_ask):
-        say("not taken away", err=True)
-        return False
+    if holder is not None and not yes:
+        if not _confirm(name, holder, can_ask=can_ask):
+            say("not taken away", err=True)
+            return False
+        asked, holder = holder, run(lambda: find_holder(cluster, name, scope))
+        if holder is not None and _is_another(holder, asked):  # the answer may have taken long
+            say(f"{escaped(name)}: another client holds it now; not taken away", err=True)
+            return False
     broken = holder is not None and run(lambda: break_lock(cluster, name, scope))
     if as_json:
         print_json({"name": name, "broken": broken})
@@ -85,6 +90,11 @@ def _confirm(name: str, holder: Holder, *, can_ask: bool) -> bool:
     owner = holder.owner or "its holder"
     question = f"take the lock {escaped(name)} away from {escaped(owner)}{since}?"
     return click.confirm(question, err=True)
+
+
+def _is_another(holder: Holder, asked: Holder) -> bool:
+    """Return whether the lock has changed hands, as far as its provider can tell."""
+    return (holder.owner, holder.fence) != (asked.owner, asked.fence)
 
 
 def _can_ask() -> bool:

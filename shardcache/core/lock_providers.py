@@ -76,8 +76,9 @@ class Grant(Protocol):
     def watch(self, on_lost: Callable[[str], None]) -> None:
         """Call `on_lost` with a reason as soon as the service tells that the lock is lost.
 
-        Call it at once if that is known already, and from any thread. Not for a grant whose time
-        simply ran out: `remaining` tells that. Called once, right after the attempt.
+        Call it at once if that is known already, and from any thread that the service can spare:
+        observers may take locks in it. Not for a grant whose time simply ran out: `remaining` tells
+        that. Called once, right after the attempt.
         """
 
     def end(self, *, lost: bool) -> None:

@@ -9,6 +9,9 @@ import pytest
 
 from lock_service import LockService, TellingService, running
 from shardcache import Client
+from shardcache.clients.base import cluster_of
+from shardcache.operations.locks.acquire import break_lock
+from shardcache.operations.port import run
 
 
 @pytest.fixture
@@ -102,6 +105,22 @@ class TestTelling:
         assert typed("locks", "--break", "report", *where)[0] == (0 if answer else 1)
         assert re.fullmatch(r"take the lock report away from this test since 20\S+\?", *asked)
         assert typed("locks", "report", *where)[0] == (1 if answer else 0)
+
+    def test_the_next_holder_keeps_the_lock(self, typed, where, holder, monkeypatch):
+        """The question was about another one, and the answer took long."""
+        next_holder = []
+
+        def confirm(_question, **_):
+            with Client("memory://a", locks=where[-1]) as operator:
+                run(lambda: break_lock(cluster_of(operator), "report"))
+            next_holder.append(holder.lock("report", ttl=60).acquire())
+            return True
+
+        monkeypatch.setattr("shardcache.cli.locks.click.confirm", confirm)
+        monkeypatch.setattr("shardcache.cli.locks._can_ask", lambda: True)
+        status, _, errors = typed("locks", "--break", "report", *where)
+        assert (status, errors) == (1, "report: another client holds it now; not taken away\n")
+        assert [lease.valid for lease in next_holder] == [True]
 
 
 def test_cache_nodes_tell_of_a_lock_by_its_name(typed, memcached_servers):

@@ -82,15 +82,13 @@ class HeldNode:
         with self._lock:
             return not self.remaining()
 
-    def lose(self, reason: str) -> None:
-        """Count as lost, and notify the listener, unless it is over."""
+    def lose(self, reason: str) -> LossListener | None:
+        """Count as lost; return who is to be notified. Do nothing if it is over."""
         with self._lock:
             if self.over or self.lost:
-                return
+                return None
             self.lost = reason
-            listener = None if self.listener is None else self.listener()
-        if listener is not None:
-            listener.notify_lost(reason)
+            return None if self.listener is None else self.listener()
 
 
 def describe(ttl: float) -> bytes:

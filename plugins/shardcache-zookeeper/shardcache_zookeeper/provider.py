@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar, TypeVarTuple
 
@@ -216,43 +217,51 @@ class ZooKeeperProvider:
         self, session: Session, deadline: float, directory: str
     ) -> Sequence[str] | None:
         """Return the names in a directory, as the connected server knows them; `None` without one."""
-        try:
-            return await self._wait(session.children(directory), deadline)
-        except NoNodeError:
-            return None
+        return await self._unless_gone(session.children(directory), deadline)
 
     async def _names(self, session: Session, deadline: float, directory: str) -> Sequence[str]:
         """Return the names in a directory that the leader knows now; none without one."""
         session.sync(directory)
         return await self._find_names(session, deadline, directory) or ()
 
+    async def _unless_gone(self, reply: Future[T], deadline: float) -> T | None:
+        """Return a reply about a node; `None` if there is no such node."""
+        try:
+            return await self._wait(reply, deadline)
+        except NoNodeError:
+            return None
+
     async def _holder(
         self, session: Session, deadline: float, scope: LockScope, directory: str
     ) -> Holder | None:
-        names = holders_among(await self._names(session, deadline, directory))
-        if not names:
-            return None
-        try:
-            data, stat = await self._wait(session.read(f"{directory}/{first(names)}"), deadline)
-        except NoNodeError:  # just released
-            return None
-        owner, until = _parse_holder(data)
-        return Holder(
-            name=lock_name(directory),
-            scope=scope,
-            owner=owner,
-            since=stat.ctime / 1000,
-            remaining=None if until is None else max(0.0, until - time.time()),
-            fence=stat.czxid,
-        )
+        session.sync(directory)
+        found = await self._find_holders(session, deadline, scope, [directory])
+        return found[0] if found else None
 
     async def _holders(self, session: Session, deadline: float) -> list[Holder]:
-        found = []
+        found: list[Holder] = []
         for scope in LockScope:
             folder = self._ensemble.folder(scope)
-            for name in sorted(await self._names(session, deadline, folder)):
-                holder = await self._holder(session, deadline, scope, f"{folder}/{name}")
-                found += [] if holder is None else [holder]
+            names = sorted(await self._names(session, deadline, folder))
+            directories = [f"{folder}/{name}" for name in names]
+            found += await self._find_holders(session, deadline, scope, directories)
+        return found
+
+    async def _find_holders(
+        self, session: Session, deadline: float, scope: LockScope, directories: Sequence[str]
+    ) -> list[Holder]:
+        """Return who holds the locks of these directories: in two round trips, as there may be many."""
+        listings = [session.children(directory) for directory in directories]
+        paths = []
+        for directory, listing in zip(directories, listings, strict=True):
+            names = await self._unless_gone(listing, deadline)
+            names = holders_among(names or ())
+            paths += [f"{directory}/{first(names)}"] if names else []
+        reads = [session.read(path) for path in paths]
+        found = []
+        for path, read in zip(paths, reads, strict=True):
+            answer = await self._unless_gone(read, deadline)
+            found += [_holder_of(path, scope, *answer)] if answer else []  # else just released
         return found
 
     async def _break(self, session: Session, deadline: float, directory: str) -> bool:
@@ -287,6 +296,19 @@ def _check_ttl(lock: NamedLock, ttl: float, session: Session) -> None:
     raise ConfigurationError(
         f"lock {lock.shown}: a ttl of {ttl:g} s is shorter than {timeout:g} s, {whose}: others would"
         " wait that long for a holder that was killed"
+    )
+
+
+def _holder_of(path: str, scope: LockScope, data: bytes, stat: Any) -> Holder:  # kazoo has no types
+    """Return who holds a lock, by the node of the holder."""
+    owner, until = _parse_holder(data)
+    return Holder(
+        name=lock_name(path.rpartition("/")[0]),
+        scope=scope,
+        owner=owner,
+        since=stat.ctime / 1000,
+        remaining=None if until is None else max(0.0, until - time.time()),
+        fence=stat.czxid,
     )
 
 

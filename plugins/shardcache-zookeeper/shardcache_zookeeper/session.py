@@ -97,6 +97,10 @@ class Session:
             self.disconnected = None
             self._connected.set_result(None)
             self._wake.set()
+            with self._lock:
+                nodes = list(self._nodes)
+            for node in nodes:  # kazoo's watches end with the connection
+                self._watch(node)
             return
         with self._lock:
             if self.disconnected is None:
@@ -106,9 +110,7 @@ class Session:
                 return
             self.expired += 1
             nodes, leftovers = list(self._nodes), list(self._leftovers)
-            self._nodes.clear()
-        for node in nodes:
-            node.lose(LOST)
+        self._lose(nodes, LOST)
         for leftover in leftovers:  # they have gone with it
             self._forget(leftover)
 
@@ -233,17 +235,39 @@ class Session:
             self._nodes[node] = None
             lost = self.expired != expired
         if lost:
-            self._lose(node, LOST)
-        self._kazoo.exists_async(node.path, watch=partial(self._watch, node))
+            self._lose([node], LOST)
+        self._watch(node)
 
-    def _watch(self, node: HeldNode, event: Any) -> None:
-        if event.type == EventType.DELETED:
-            self._lose(node, GONE)
+    def _watch(self, node: HeldNode) -> None:
+        """Have the connected server tell when the node is deleted.
 
-    def _lose(self, node: HeldNode, reason: str) -> None:
+        An ephemeral node has no children, so that a watch of them tells nothing else. One of its data
+        would be over with the first beat that writes to it.
+        """
+
+        def heed(event: Any) -> None:  # kazoo has no types
+            if event.type == EventType.DELETED:
+                self._lose([node], GONE)
+
+        names = self._send(lambda: self._kazoo.get_children_async(node.path, watch=heed))
+        names.add_done_callback(partial(self._check_presence, node))
+
+    def _lose(self, nodes: Sequence[HeldNode], reason: str) -> None:
+        """Count nodes as lost at once, and notify their holders.
+
+        That has a thread of its own: an observer may take a lock, for which kazoo's threads are needed.
+        """
         with self._lock:
-            self._nodes.pop(node, None)
-        node.lose(reason)
+            for node in nodes:
+                self._nodes.pop(node, None)
+        listeners = [listener for node in nodes if (listener := node.lose(reason)) is not None]
+
+        def notify() -> None:
+            for listener in listeners:
+                listener.notify_lost(reason)
+
+        if listeners:
+            threading.Thread(target=notify, name="shardcache zookeeper loss", daemon=True).start()
 
     def nodes_of(self, user: object) -> list[HeldNode]:
         """Return the nodes of one client."""
@@ -307,12 +331,12 @@ class Session:
                 return self.stat("/")
             self._nodes[node] = self._nodes.pop(node)  # it is the last one now
         beat = self.write(node.path, node.data)
-        beat.add_done_callback(partial(self._check_beat, node))
+        beat.add_done_callback(partial(self._check_presence, node))
         return beat
 
-    def _check_beat(self, node: HeldNode, beat: Future[Any]) -> None:
-        if isinstance(beat.exception(), NoNodeError):
-            self._lose(node, GONE)
+    def _check_presence(self, node: HeldNode, answer: Future[Any]) -> None:
+        if isinstance(answer.exception(), NoNodeError):
+            self._lose([node], GONE)
 
     def _clean(self, directory: str, guid: str) -> None:
         """Find the node that an attempt may have left, and delete it."""

@@ -49,7 +49,9 @@ class Words:
             if not heard or sent - heard[-1] >= APART * self.timeout:
                 heard.append(sent)
             reported = sent - REPORT * self.timeout
-            while written and heard[0] <= reported:
+            while len(heard) > 1 and heard[1] <= reported:
+                heard.popleft()  # the next one proves more: without writes they would grow in number
+            if written and heard[0] <= reported:
                 self._known = max(self._known, heard.popleft())
 
     def until(self) -> float:

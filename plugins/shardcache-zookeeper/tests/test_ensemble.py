@@ -13,8 +13,9 @@ from kazoo.security import ACL, ANYONE_ID_UNSAFE, Permissions, make_digest_acl
 from shardcache_zookeeper import session as sessions
 
 from shardcache import Client, ConfigurationError, LockUnavailable
+from shardcache.operations.locks import acquire
 from shardcache.testing.driving import make_client
-from shardcache.testing.locks import extend, held, release, take, try_take
+from shardcache.testing.locks import extend, held, operate, release, take, try_take
 from shardcache.testing.servers import LOOPBACK, free_port
 from shardcache.testing.waiting import eventually
 from shardcache.testing.zookeeper import opens_session
@@ -177,6 +178,26 @@ def test_a_directory_that_may_not_be_removed_stays(make, kazoo, root):
         lease = take(client, "report", SESSION)
         assert release(client, lease) is True
         assert nodes_below(kazoo, folder) == [f"{folder}/report"]
+
+
+def test_the_holders_of_all_locks_are_asked_for_at_once(make, session_of, monkeypatch):
+    """Not one after another: of hundreds of locks that would take longer than a call may."""
+    client = make(timeout=2.0)
+    names = [b"a", b"b", b"c"]
+    for name in names:
+        take(client, name.decode(), 60)
+    session = session_of()
+    read, asked = session.read, []
+
+    def answer_when_all_are_asked(path):
+        asked.append((path, sessions._pending()))
+        if len(asked) == len(names):
+            for each, reply in asked:
+                reply.set_result(read(each).result(PATIENCE))
+        return asked[-1][1]
+
+    monkeypatch.setattr(session, "read", answer_when_all_are_asked)
+    assert [holder.name for holder in operate(client, acquire.list_holders)] == names
 
 
 def test_a_ttl_shorter_than_the_session_is_refused(make, kazoo, url, root):

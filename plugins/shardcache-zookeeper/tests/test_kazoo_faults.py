@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss
+from kazoo.protocol.states import KazooState
 from kazoo.retry import ForceRetryError, KazooRetry
 from shardcache_zookeeper import session as sessions
 from shardcache_zookeeper.connection import RETRY
@@ -45,7 +46,7 @@ def test_a_holder_learns_that_its_session_has_expired(make, session_of):
     lease = take(client, "report", 60)
     expire(session_of())
     eventually(lambda: lease.lost, within=PATIENCE)
-    assert events == [b"report"]
+    eventually(lambda: events == [b"report"], within=PATIENCE)
     assert (lease.valid, lease.remaining()) == (False, 0)
     with pytest.raises(LockLost, match="session has expired"):
         extend(client, lease, 60)
@@ -53,6 +54,23 @@ def test_a_holder_learns_that_its_session_has_expired(make, session_of):
     assert again.fence > lease.fence
     assert release(client, lease) is False
     assert again.valid
+
+
+def test_an_observer_of_a_loss_holds_up_no_thread_of_kazoos(url, session_of):
+    """It may take a lock, for which the session's next connection is needed."""
+    seen, told = threading.Event(), []
+
+    class Listener:
+        def lease_lost(self, event):
+            seen.wait(PATIENCE)
+            told.append(event.name)
+
+    with Client("memory://a", locks=url, timeout=5, observers=[Listener()]) as client:
+        lease = client.lock("report", ttl=60).acquire()
+        session_of()._change_state(KazooState.LOST)  # as kazoo's thread does
+        assert (lease.lost, told) == (True, [])
+        seen.set()
+        eventually(lambda: told == [b"report"], within=PATIENCE)
 
 
 def test_a_suspended_session_counts_down(make, ensemble):
@@ -285,13 +303,34 @@ def test_a_node_that_an_operator_removes_is_a_lost_lock(make, session_of):
     session._due = time.monotonic() + 600  # no beat: the watch tells
     (name,) = session_nodes(session, "report")
     session.delete(f"{session.ensemble.root}/lock/report/{name}").result(PATIENCE)
-    eventually(lambda: lease.lost, within=PATIENCE)
+    eventually(lambda: "node is gone" in repr(lease), within=PATIENCE)
     with pytest.raises(LockLost, match="node is gone"):
         lease.check()
     again = take(other, "report", 60, wait=PATIENCE)
     assert release(client, lease) is False
     assert try_take(client, "report", 60) is None
     assert again.valid
+
+
+@pytest.mark.parametrize("before", ["beat", "reconnect"])
+def test_a_removed_node_is_noticed_at_any_age(make, session_of, before):
+    """At once, also after the session has written to it, and has gone to another server."""
+    client = make()
+    lease = take(client, "report", 60)
+    session = session_of()
+    session._due = time.monotonic() + 600  # no beat: the watch tells
+    (name,) = session_nodes(session, "report")
+    path = f"{session.ensemble.root}/lock/report/{name}"
+    if before == "beat":
+        session.write(path, b"").result(PATIENCE)
+    else:
+        connected = session.connected()
+        session._connection.drop()
+        eventually(lambda: session.connected() is not connected, within=PATIENCE)
+        session.connected().result(PATIENCE)
+    session.words.connect(time.monotonic() + 600, SESSION)  # nor does it end for want of beats
+    session.delete(path).result(PATIENCE)
+    eventually(lambda: "node is gone" in repr(lease), within=PATIENCE)
 
 
 def test_a_silent_server_is_given_up(make, ensemble, session_of):

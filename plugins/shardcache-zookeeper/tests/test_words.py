@@ -53,8 +53,13 @@ def test_what_an_earlier_server_heard_is_forgotten(words):
     assert words.until() == pytest.approx(105 + TIMEOUT - DRIFT)
 
 
-def test_few_words_are_remembered(words):
-    """However many requests there are."""
+@pytest.mark.parametrize("apart", [0.001, 1.25])
+def test_few_words_are_remembered(words, apart):
+    """However many requests there are, and for however long none of them writes."""
     for number in range(10_000):
-        words.record(100 + number / 1000, written=False)
+        words.record(100 + number * apart, written=False)
     assert len(words._heard) < 40
+    last = 100 + 10_000 * apart
+    words.record(last, written=True)
+    known = words.until() - TIMEOUT + DRIFT
+    assert last - REPORT * TIMEOUT - 1.25 < known <= last - REPORT * TIMEOUT
