@@ -6,9 +6,16 @@ import logging
 
 import pytest
 
+from operations.harness import EventLog
 from shardcache.clients.swallowed_log import MAX_KINDS, SwallowedErrorLog
+from shardcache.core.events import NodeFailed
 from shardcache.core.placement.nodes import Node
-from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
+from shardcache.errors import (
+    NodeRefusedError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    NotACounterError,
+)
 from shardcache.operations.cluster.members import Member
 from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
@@ -139,6 +146,23 @@ def test_under_raise_nothing_is_logged(make_redis, lines, mode):
     with pytest.raises(NodeRefusedError):
         client.set("k", 1)
     assert lines() == []
+    client.close()
+
+
+@pytest.mark.parametrize("kind", ["memcached", "redis", "memory"])
+def test_what_the_caller_gets_is_not_swallowed(make_memcached, make_redis, lines, mode, kind):
+    """A value that is no counter raises under `on_error="miss"` too: no line says that it was a miss."""
+    servers = {"memcached": make_memcached, "redis": make_redis}
+    url = servers[kind]().url if kind in servers else "memory://a"
+    log = EventLog(NodeFailed)
+    client = make_client(mode, url, timeout=5, observers=[log])
+    assert client.set("k", "text")
+    with pytest.raises(NotACounterError):
+        client.incr("k")
+    assert lines() == []
+    assert [event.swallowed for event in log.events] == [False]
+    (counted,) = client.counters().values()
+    assert (counted["errors"], counted["swallowed_errors"]) == (1, 0)
     client.close()
 
 

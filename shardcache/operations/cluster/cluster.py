@@ -438,7 +438,7 @@ class Cluster:
         self._notify_call(member, command, started, seconds, reply, error)
         if error is not None:
             self.record_error(member, error)
-            if not self.raises:
+            if not self._reaches_caller(error):
                 self.note_swallowed(error)
             self.ejector.record_failure(member, error, started, until - started)
             self.ejector.note_writes(member, command, reply)
@@ -479,19 +479,21 @@ class Cluster:
 
     def record_error(self, member: Member, error: NodeError) -> None:
         """Count a node's error, and notify the observers."""
+        swallowed = not self._reaches_caller(error)
         member.errors += 1
-        member.swallowed += not self.raises
+        member.swallowed += swallowed
         if self.observers:
-            self.observers.notify(NodeFailed(member.node, error, swallowed=not self.raises))
+            self.observers.notify(NodeFailed(member.node, error, swallowed=swallowed))
+
+    def _reaches_caller(self, error: NodeError) -> bool:
+        """Return whether a caller sees an error, as `on_error` says; always for a value that is no number."""
+        return self.raises or isinstance(error, NotACounterError)
 
     def unwrap(self, reply: Any, default: Any) -> Any:  # the reply is of its command's type
-        """Return `reply`. Raise an error or return `default` in its place, as `on_error` says.
-
-        A value that is no number is always an error: the caller has to know.
-        """
+        """Return `reply`. In place of an error return `default`, or raise it if it reaches the caller."""
         if not isinstance(reply, NodeError):
             return reply
-        if self.raises or isinstance(reply, NotACounterError):
+        if self._reaches_caller(reply):
             raise reply
         return default
 
