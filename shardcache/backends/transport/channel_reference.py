@@ -35,14 +35,14 @@ class ChannelReference:
 
 
 def read(reference: ChannelReference) -> None:
-    """Let the channel read what has arrived, if it still exists."""
+    """Read what has arrived on a channel, if that still exists."""
     channel = reference.get()
     if channel is not None:
         channel.readable()
 
 
 def sweep(reference: ChannelReference) -> None:
-    """Let the channel settle its late calls, if it still exists."""
+    """Settle the late calls of a channel, if that still exists."""
     channel = reference.get()
     if channel is not None:
         channel.sweep()

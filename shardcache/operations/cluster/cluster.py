@@ -363,7 +363,7 @@ class Cluster:
         return answers
 
     def invalidated(self, *names: bytes) -> None:
-        """Let every part of this process that knows a value of these names forget it.
+        """Forget the values of these names, in every part of this process that knows one.
 
         Every delete of a caller's key passes here before it is sent, and every write that can replace
         its value: not an `add`, a `touch` or the store of a recompute, whose followers are to get
