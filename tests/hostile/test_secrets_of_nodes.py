@@ -377,7 +377,7 @@ PLACES = {
     "backends/redis/wire.py:RedisWire._too_large_error": "a size",
     "backends/redis/wire.py:RedisWire._translate_count_error": "a constant",
     "compat/pymemcache/operations.py:extend": "a constant",
-    "operations/cluster/cluster.py:_refusal": "an error of a node",
+    "operations/cluster/members.py:refusal": "an error of a node",
     "operations/cluster/prober.py:_unreachable": "an error of a plugin",
     "operations/cluster/replay.py:Replayer._ask": "an error of a plugin",
 }
