@@ -29,6 +29,10 @@ class Counter:
 
     calls: int = 0
 
+    def call_finished(self, _event):
+        """Count a call."""
+        self.calls += 1
+
 
 def in_thread(work):
     """Return what `work` returns in another thread."""
