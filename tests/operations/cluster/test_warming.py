@@ -470,9 +470,8 @@ class TestPhases:
     def test_so_does_a_call_for_a_key_that_stays(self, make_harness):
         """A program that reads no key that moved closes its connections to old nodes as well."""
         harness = make_harness(old=(0, 1), new=(0,), kinds=(False, False))
-        stays = next(
-            k for k in map(str, range(99)) if harness.topologies[0].owner(k.encode()).name == "n0"
-        )
+        owner = harness.topologies[0].owner
+        stays = next(k for k in map(str, range(99)) if owner(k.encode()).name == "n0")
         harness.switch()
         harness.advance(WARM_FOR + SPREAD - 1)
         harness.get(stays)
