@@ -5,12 +5,11 @@ from __future__ import annotations
 import enum
 import ipaddress
 import math
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from fractions import Fraction
 from http import HTTPMethod, HTTPStatus
 from pathlib import PurePosixPath
 from typing import (
@@ -474,17 +473,6 @@ REFUSED: list[tuple[Any, Any]] = [
     (Hiding, hiding(1)),
     (Secretive, Secretive(word="hunter2")),
     (Model, Model.model_construct(identity="text")),
-]
-
-# No library handles these.
-UNSUPPORTED: list[Any] = [
-    range,
-    list[range],
-    Fraction | range,
-    list["Missing"],  # noqa: F821 - that is the point
-    "Point",
-    Struct | Model,
-    defaultdict[str, Shout],
 ]
 
 # Subclasses of built-in types that the default codec keeps without a declared type.

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from fractions import Fraction
+
 import pytest
 
-from core.own_types.samples import BEYOND_JSON, REFUSED, RESTORED, SUBCLASSES, UNSUPPORTED
+from core.own_types.samples import (
+    BEYOND_JSON,
+    REFUSED,
+    RESTORED,
+    SUBCLASSES,
+    Model,
+    Shout,
+    Struct,
+)
 from shardcache.core.codecs import Json, Msgpack, Pickle, Raw
 from shardcache.core.own_types.choice import declare
 from shardcache.core.own_types.differences import first_difference
 from shardcache.core.values.other_clients import OtherClients
 from shardcache.core.values.payloads import payloads_of
 from shardcache.errors import ConfigurationError, EncodeError
+
+# No library handles these.
+UNSUPPORTED = [
+    range,
+    list[range],
+    Fraction | range,
+    list["Missing"],  # noqa: F821 - that is the point
+    "Point",
+    Struct | Model,
+    defaultdict[str, Shout],
+]
 
 NAME = b"k"
 SECRET = b"at least sixteen bytes"
