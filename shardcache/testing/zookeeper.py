@@ -102,12 +102,21 @@ class Ensemble:
             time.sleep(0.05)
 
     def heal(self) -> None:
-        """Resume paused servers and restart killed ones; wait until all serve."""
+        """Resume paused servers and restart killed ones; wait until all serve.
+
+        One that says that it serves and opens no session, as was seen after a pause, is restarted.
+        """
         for server in self.servers:
             server.resume()
             if not server.running:
                 server.restart()
-        self.await_leader(all_serve=True)
+        try:
+            self.await_leader(all_serve=True)
+        except TimeoutError:
+            for server in self.servers:
+                if not opens_session(server):
+                    server.restart()
+            self.await_leader(all_serve=True)
 
     def stop(self) -> None:
         """End all servers and remove their files."""

@@ -25,8 +25,9 @@ SESSION = 3.0  # seconds, as in the fixture `url`
 
 
 def nodes_below(kazoo, path):
-    """Return the paths of all nodes below a path."""
+    """Return the paths of all nodes below a path, as its server has them once it knows the last write."""
     found = []
+    kazoo.sync(path)
     with suppress(NoNodeError):  # it has just been removed
         for name in kazoo.get_children(path):
             found += [f"{path}/{name}", *nodes_below(kazoo, f"{path}/{name}")]
