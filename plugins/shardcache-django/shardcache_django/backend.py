@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
@@ -62,6 +63,13 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
     def async_client(self) -> AsyncClient:
         """Return the asyncio client, as `client` is for sync code."""
         return self._clients.asyncio
+
+    def raising(self) -> ShardCache:
+        """Return the same cache with calls that each raise the `NodeError` when a node fails."""
+        other, clients = copy(self), self._clients
+        strict = clients._replace(blocking=clients.strict, asyncio=clients.strict_asyncio)
+        other._clients = strict  # noqa: SLF001 - of this class
+        return other
 
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
         """Return the key's value, or `default`."""
