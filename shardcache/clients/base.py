@@ -280,6 +280,10 @@ class ClientBase(ABC, Generic[BackendT]):
     @takes_secrets
     def from_settings(cls, settings: Settings, *, observers: Iterable[object] = ()) -> Self:
         """Create a client from a `Settings` value, such as `Settings.load("shardcache.toml")`."""
+        if not isinstance(settings, Settings):
+            raise ConfigurationError(
+                f"from_settings: must be Settings, not {type(settings).__name__}; a URL is for from_url"
+            )
         return cls(
             settings.nodes,
             strategy=settings.strategy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import shardcache
-from shardcache import ConfigurationError, Observer
+from shardcache import AsyncClient, Client, ConfigurationError, Observer
 from shardcache.testing.driving import MODES, make_client
 
 NO_LISTS = ["user:7", b"user:7", bytearray(b"user:7"), 7, None]
@@ -115,3 +115,13 @@ def test_observers_are_a_list(mode, observers):
     message = f"^observers: must be a list of observers, not {kind}$"
     with pytest.raises(ConfigurationError, match=message):
         make_client(mode, "memory://a", observers=observers)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("settings", ["memory://a", {"nodes": "memory://a"}, None], ids=repr)
+def test_settings_are_of_their_own_type(kind, settings):
+    """The error names the call that takes a URL."""
+    with pytest.raises(
+        ConfigurationError, match=r"^from_settings: must be Settings, not .* from_url"
+    ):
+        kind.from_settings(settings)
