@@ -173,6 +173,13 @@ class TestForms:
         assert harness.results([harness.start_many(keys=[])]) == [{}]
         assert (harness.batches, harness.received) == ([], [])
 
+    def test_any_collection_of_keys_is_taken(self, make_harness):
+        """But not text, which is a list of its letters."""
+        harness = make_harness()
+        assert harness.results([harness.start_many(keys=tuple(KEYS))]) == [harness.values()]
+        with pytest.raises(TypeError, match="get_or_set_many: keys must be a list, not str"):
+            harness.start_many(keys="k")
+
     def test_equal_keys_are_one(self, make_harness):
         """Text and its bytes name the same value."""
         harness = make_harness()
