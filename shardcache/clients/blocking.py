@@ -224,7 +224,7 @@ class Client(ClientBase[Backend]):
         """
         if not callable(factory):
             raise not_a_factory("get_or_set", factory)
-        policy = self._direct_policy(ttl, options)
+        policy = self._direct_policy("get_or_set", ttl, options)
         protection = self._protection
         names, result_tags = direct_tags(tags)
         payloads = self._result_payloads.direct(codec, returns, factory)
@@ -319,7 +319,7 @@ class Client(ClientBase[Backend]):
         context = self._cache_context()
         return Decorator(
             lambda: context,
-            self._cached_policy(policy, seconds, ttl, options),
+            self._cached_policy("cached", policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
             self._result_payloads.options(codec, returns),
@@ -354,7 +354,6 @@ class Client(ClientBase[Backend]):
         """
         from shardcache.clients.cached import ManyDecorator  # noqa: PLC0415 - see the imports
         from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
-        from shardcache.operations.recompute.many import check_policy  # noqa: PLC0415
 
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -362,7 +361,7 @@ class Client(ClientBase[Backend]):
         context = self._cache_context()
         return ManyDecorator(
             lambda: context,
-            check_policy(self._cached_policy(policy, seconds, ttl, options), "cached_many"),
+            self._cached_policy("cached_many", policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
             self._result_payloads.options(codec, item_type(returns, "cached_many")),

@@ -436,6 +436,14 @@ class Observers:
         return any(each.observers is self and not each.over for each in notifications)
 
 
+def check_observers(observers: object) -> None:
+    """Raise `ConfigurationError` for what is no list of observers, as one observer by itself."""
+    if isinstance(observers, (str, bytes, Mapping)) or not isinstance(observers, Iterable):
+        raise ConfigurationError(
+            f"observers: must be a list of observers, not {type(observers).__name__}"
+        )
+
+
 def _check(observers: Iterable[object]) -> None:
     """Raise `ConfigurationError` for observers that would never hear an event."""
     faults = [fault for observer in observers for fault in _faults(observer)]

@@ -10,6 +10,7 @@ STEADY = ("--scenario", "steady", "-u", "10", "-t", "5s")
 FAULT = ("-u", "10", "-t", "18s")
 STAMPEDE = ("--scenario", "stampede", "-u", "40", "-t", "8s")
 APP = ("--scenario", "app", "-u", "40", "-t", "8s")
+EXAMPLES = ("--scenario", "examples", "-u", "40", "-t", "8s")
 
 
 @pytest.mark.parametrize("kind", ["memcached", "redis", "both"])
@@ -47,3 +48,12 @@ def test_a_crippled_guard_is_a_missed_verdict(play, crippled, arguments, missed)
     assert played.status == 1, played.output
     assert played.verdict.startswith("MISSED: "), played.output
     assert missed in played.verdict
+
+
+def test_each_example_without_its_lock_is_a_missed_verdict(play):
+    """Django's, Flask's and FastAPI's, each by its own row; no request fails for that."""
+    played = play(*EXAMPLES, crippled=["app_without_lock"])
+    assert played.status == 1, played.output
+    for name in ("Django", "Flask", "FastAPI"):
+        assert f"{name}: 1 recompute for each time the value was missing" in played.verdict
+        assert f"{name}: no request failed" not in played.verdict

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
+from shardcache.core.keys import check_items, check_keys
 from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
@@ -21,6 +22,8 @@ _WRITTEN: Final = frozenset({bool})  # the type of the replies when all keys are
 
 def get_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, dict[Key, Any]]:
     """Return the values of the keys found, under the caller's own keys."""
+    if type(keys) is not list:
+        check_keys("get_many", keys)
     if cluster.observes_operations:
         asked = list(keys)
         return report(cluster, "get_many", len(asked), lambda: _get_many(cluster, asked), len)
@@ -66,6 +69,8 @@ def set_many(
     cluster: Cluster, items: Mapping[Key, Any], ttl: TTL
 ) -> Coroutine[Any, Any, list[Key]]:
     """Store every item; return the keys that could not be stored."""
+    if type(items) is not dict:
+        check_items("set_many", items)
     if cluster.observes_operations:
         return report(cluster, "set_many", len(items), lambda: _set_many(cluster, items, ttl))
     return _set_many(cluster, items, ttl)
@@ -104,6 +109,8 @@ async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> lis
 
 def delete_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, int]:
     """Remove every key; return how many were there."""
+    if type(keys) is not list:
+        check_keys("delete_many", keys)
     if cluster.observes_operations:
         asked = list(keys)
         return report(cluster, "delete_many", len(asked), lambda: _delete_many(cluster, asked))
