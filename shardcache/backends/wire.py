@@ -80,3 +80,16 @@ class StraightWire(Wire, Protocol):
 
     def expect_get(self) -> None:
         """Expect the reply to the last request, as after `encode`: `feed` reads it from its start."""
+
+
+class RoomyWire(Wire, Protocol):
+    """A wire that has a place for the rest of a large value, so that it is not copied once more."""
+
+    def room(self) -> memoryview | None:
+        """Return where a socket may write bytes of the reply, if a large value is arriving.
+
+        Release it, then `take` what was written.
+        """
+
+    def take(self, count: int) -> list[Reply]:
+        """Do what `feed` does for so many bytes that a socket has written into `room`."""

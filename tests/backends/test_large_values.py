@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardcache import Client
-from shardcache.backends.memcached.wire import WHOLE, MemcachedWire
+from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
+from shardcache.backends.transport.large_values import WHOLE
 from shardcache.backends.transport.sockets import LARGE, READ
 from shardcache.core.commands import Get, GetMany, Gets, Incr, Set, SetMany
 from shardcache.core.values.flags import INTEGER_FLAGS, TEXT_FLAGS, UNMARKED_FLAGS

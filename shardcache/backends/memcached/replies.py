@@ -23,6 +23,7 @@ from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, Not
 
 MAX_DIGITS: Final = 20  # of 64 bits without a sign
 MAX_FLAGS: Final = 10  # digits of 32 bits
+MAX_HEAD: Final = 64  # bytes of the first line of a hit: two numbers and a token
 MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
@@ -333,10 +334,11 @@ class CounterReply(SingleReply):
     def read_whole(self, data: bytes) -> Any:
         """Return the number if `data` is exactly its line and its digits."""
         head, _, rest = data.partition(CRLF)
-        if not rest.endswith(CRLF) or head != b"VA %d %b" % (len(rest) - 2, self.token):
+        size = len(rest) - 2
+        if rest[-2:] != CRLF or size > MAX_DIGITS or head != b"VA %d %b" % (size, self.token):
             return UNUSUAL
-        count = parse_number(rest.strip())
-        return UNUSUAL if count is None else self._count(count)
+        digits = rest.strip()
+        return self._count(int(digits)) if digits.isdigit() else UNUSUAL
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the number, or `None` if the key is missing."""
@@ -450,12 +452,16 @@ def read_get(data: bytes, tail: bytes) -> Any:
 
     `tail` ends its first line: a blank and the token. Few lines differ in the rest, so most are known.
     """
-    head, end, rest = data.partition(tail)
+    place = data.find(tail, 0, MAX_HEAD)
+    if place < 0:
+        return UNUSUAL
     try:
-        size, flags = parse_hit_head(head)
+        size, flags = parse_hit_head(data[:place])
     except NotAHitError:
-        return None if head == b"EN" and end and not rest else UNUSUAL
-    return (flags, rest[:-2]) if len(rest) == size + 2 and rest.endswith(CRLF) else UNUSUAL
+        return None if data == b"EN" + tail else UNUSUAL
+    start = place + len(tail)  # one slice, for a large value is copied by each
+    whole = len(data) == start + size + 2 and data.endswith(CRLF)
+    return (flags, data[start:-2]) if whole else UNUSUAL
 
 
 def late_error(node: str) -> NodeTimeoutError:

@@ -21,9 +21,9 @@ from shardcache.backends.base import Wait
 from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.transport.dial import Expired
 from shardcache.backends.transport.limits import DialLimit
-from shardcache.backends.transport.sockets import RESTED
+from shardcache.backends.transport.sockets import FIRST_READ, RESTED
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
-from shardcache.backends.wire import Incarnation, StraightWire, Wire
+from shardcache.backends.wire import Incarnation, RoomyWire, StraightWire, Wire
 from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 from shardcache.log import log
@@ -55,14 +55,17 @@ class Connection:
         "arrived",
         "end_get",
         "expect_get",
+        "first_read",
         "plain",
         "poll",
         "reading",
         "recv",
+        "room",
         "send",
         "since",
         "sock",
         "start_get",
+        "take",
         "wire",
     )
 
@@ -81,6 +84,7 @@ class Connection:
         self.answered = True
         self.arrived = 0.0  # when a part of a reply last arrived
         self.since = time.monotonic()  # when it was created, or last became idle
+        self.first_read = FIRST_READ  # bytes that the first read of a reply may return
         self.armed = 0.0  # the timeout of the socket, in seconds
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
@@ -91,6 +95,11 @@ class Connection:
             straight = cast("StraightWire", wire)
             self.start_get, self.end_get = straight.start_get, straight.end_get
             self.expect_get = straight.expect_get
+        # Where a plain socket writes what is to come of a large value, for wires that have such a place.
+        self.room: Callable[[], memoryview | None] = _no_room
+        if self.plain and hasattr(wire, "room"):
+            roomy = cast("RoomyWire", wire)
+            self.room, self.take = roomy.room, roomy.take
 
     def arm(self, seconds: float) -> None:
         """Set the timeout of `send` and `recv`; raise `TimeoutError` unless `seconds` is above zero."""
@@ -162,6 +171,10 @@ class Connection:
 
 def _start_nothing(key: bytes) -> None:
     """Return no request: every `Get` takes the general way."""
+
+
+def _no_room() -> None:
+    """Return no room: all that arrives is fed to the wire."""
 
 
 class Slot:
