@@ -86,9 +86,14 @@ class FanOut:
         """Send to every node."""
         for place, (backend, command) in enumerate(self._asks):
             try:
-                self._begun.append((place, backend.begin(command, self._deadline)))
+                exchange = backend.begin(command, self._deadline)
             except NodeError as error:
                 self._answers[place] = (error, time.monotonic())
+                continue
+            if exchange.finished:
+                self._watch(place, exchange)
+            else:
+                self._begun.append((place, exchange))
 
     def _look(self) -> None:
         """Take the replies that have arrived, and poll for the others.

@@ -333,12 +333,7 @@ class CounterReply(SingleReply):
 
     def read_whole(self, data: bytes) -> Any:
         """Return the number if `data` is exactly its line and its digits."""
-        head, _, rest = data.partition(CRLF)
-        size = len(rest) - 2
-        if rest[-2:] != CRLF or size > MAX_DIGITS or head != b"VA %d %b" % (size, self.token):
-            return UNUSUAL
-        digits = rest.strip()
-        return self._count(int(digits)) if digits.isdigit() else UNUSUAL
+        return read_count(data, b" %b\r\n" % self.token, self._delta)
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the number, or `None` if the key is missing."""
@@ -462,6 +457,18 @@ def read_get(data: bytes, tail: bytes) -> Any:
     start = place + len(tail)  # one slice, for a large value is copied by each
     whole = len(data) == start + size + 2 and data.endswith(CRLF)
     return (flags, data[start:-2]) if whole else UNUSUAL
+
+
+def read_count(data: bytes, tail: bytes, delta: int) -> Any:
+    """Return the number in a whole reply to `ma … v` that added `delta`, else `UNUSUAL`.
+
+    `tail` ends its first line: a blank and the token. A number too large to count is unusual.
+    """
+    head, _, digits = data.partition(tail)
+    if digits[-2:] != CRLF or head != b"VA %d" % (len(digits) - 2):
+        return UNUSUAL
+    count = parse_number(digits.strip())
+    return UNUSUAL if count is None or count > COUNTER_MAX or count < delta else count
 
 
 def late_error(node: str) -> NodeTimeoutError:

@@ -11,8 +11,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Hashable, Sequence
 from itertools import count
-from secrets import randbelow
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.handlers import Handlers
@@ -26,7 +25,7 @@ from shardcache.backends.memcached.batches import (
     quiet_gets,
     stores,
 )
-from shardcache.backends.memcached.reader import DEFAULT_MAX_VALUE, ReplyReader
+from shardcache.backends.memcached.reader import DEFAULT_MAX_VALUE
 from shardcache.backends.memcached.replies import (
     CAS,
     CRLF,
@@ -50,11 +49,11 @@ from shardcache.backends.memcached.replies import (
     RenewReply,
     StatsReply,
     WordReply,
-    read_get,
 )
+from shardcache.backends.memcached.straight import MODES, StraightWay
 from shardcache.backends.transport.coalesce import coalesce
 from shardcache.backends.transport.sockets import LARGE
-from shardcache.backends.wire import UNUSUAL, Incarnation
+from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import (
     Acquire,
     Cas,
@@ -76,7 +75,6 @@ from shardcache.core.commands import (
     Peek,
     Ping,
     Renew,
-    Reply,
     ServerStats,
     Set,
     SetMany,
@@ -90,16 +88,14 @@ from shardcache.errors import (
     ValueTooLargeError,
 )
 
-_MODES: Final = {When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
-
-class MemcachedWire(ReplyReader):
+class MemcachedWire(StraightWay):
     """One connection's conversation in the meta protocol."""
 
     # Each takes its own command type, hence `Any`.
     _encoders: ClassVar[Handlers[Callable[[MemcachedWire, Any], Encoded]]] = Handlers("memcached")
 
-    __slots__ = ("_clock", "_incarnation", "_inline", "_tail", "_token")
+    __slots__ = ("_incarnation",)
 
     def __init__(
         self,
@@ -109,14 +105,8 @@ class MemcachedWire(ReplyReader):
         wall_clock: Callable[[], float] = time.time,
         incarnation: Incarnation | None = None,
     ) -> None:
-        super().__init__(node, max_value)
-        self._inline = min(
-            LARGE, max_value
-        )  # bytes of a value that is sent in one piece with its line
-        self._clock = wall_clock
+        super().__init__(node, max_value, wall_clock)
         self._incarnation = Incarnation() if incarnation is None else incarnation
-        self._token = randbelow(TOKENS)
-        self._tail = b""  # the end of the last request that `start_get` made
 
     def hello(self) -> bytes:
         """Return nothing: memcached needs no greeting."""
@@ -135,23 +125,6 @@ class MemcachedWire(ReplyReader):
             chunks, pending = self._encoders[type(command)](self, command)
         self._pending.append(pending)
         return chunks
-
-    def start_get(self, key: bytes) -> bytes | None:
-        """Return the request for a plain key, or `None` for another."""
-        if not is_plain(key):
-            return None
-        self._token = token = (self._token + 1) % TOKENS
-        self._tail = tail = b" O%d\r\n" % token
-        return b"mg %b v f%b" % (key, tail)
-
-    def end_get(self, data: bytes) -> Reply:
-        """Return the payload, or `None` for a miss, else `UNUSUAL`, as for a value that may be too large."""
-        return read_get(data, self._tail) if len(data) <= self._max_value else UNUSUAL
-
-    def expect_get(self) -> None:
-        """Expect the reply to the last request, unless `feed` does already."""
-        if not self._pending:
-            self._pending.append(GetReply(self._tail[1:-2]))
 
     def _next_token(self) -> int:
         self._token = token = (self._token + 1) % TOKENS
@@ -221,17 +194,10 @@ class MemcachedWire(ReplyReader):
     def _set(self, command: Set) -> Encoded:
         key, payload, ttl, when = command
         self._token = token = (self._token + 1) % TOKENS
-        mode = b"" if when is When.ALWAYS else _MODES[when]  # the hash of an enum takes long
         expiry = memcached_exptime(ttl, self._clock)
-        word = b"O%d" % token
-        flags, data = payload
-        size = len(data)
-        if size <= self._inline and is_plain(key):  # the text of `_store`, to save two calls
-            line = b"ms %b %d F%d T%d%b %b\r\n%b\r\n"
-            words = (key, size, int(flags), expiry, mode, word, data)
-            return (line % words,), CodeReply(word, STORED)
+        mode = b"" if when is When.ALWAYS else MODES[when]  # the hash of an enum takes long
         chunks = self._store(key, self._check_size(payload), expiry, token, mode)
-        return chunks, CodeReply(word, STORED)
+        return chunks, CodeReply(b"O%d" % token, STORED)
 
     @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Encoded:
@@ -344,12 +310,9 @@ class MemcachedWire(ReplyReader):
 
     @_encoders.handles(Delete)
     def _delete(self, command: Delete) -> Encoded:
-        self._token = token = (self._token + 1) % TOKENS
-        key, word = command.key, b"O%d" % token
-        if is_plain(key):
-            return (b"md %b %b\r\n" % (key, word),), CodeReply(word, THERE)
-        name, binary = encode_key(key)
-        return (b"md %b %b%b\r\n" % (name, word, binary),), CodeReply(word, THERE)
+        token = self._next_token()
+        name, binary = encode_key(command.key)
+        return (b"md %s O%d%s\r\n" % (name, token, binary),), CodeReply(b"O%d" % token, THERE)
 
     @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Encoded:
@@ -376,15 +339,11 @@ class MemcachedWire(ReplyReader):
 
     @_encoders.handles(Incr)
     def _incr(self, command: Incr) -> Encoded:
-        self._token = token = (self._token + 1) % TOKENS
-        (key, delta), word = command, b"O%d" % token
-        expected = CounterReply(word, self._node, delta)
-        if delta >= 0 and is_plain(key):
-            return (b"ma %b v D%d %b\r\n" % (key, delta, word),), expected
-        name, binary = encode_key(key)
-        mode = b" MD" if delta < 0 else b""
-        line = b"ma %b v D%d %b%b%b\r\n" % (name, abs(int(delta)), word, mode, binary)
-        return (line,), expected
+        token = self._next_token()
+        name, binary = encode_key(command.key)
+        mode = b" MD" if command.delta < 0 else b""
+        line = b"ma %s v D%d O%d%s%s\r\n" % (name, abs(int(command.delta)), token, mode, binary)
+        return (line,), CounterReply(b"O%d" % token, self._node, command.delta)
 
     @_encoders.handles(CommandList)
     def _list(self, command: CommandList) -> Encoded:

@@ -62,7 +62,8 @@ class SocketBackend:
         if connection is None:
             return self._drive(self.exchange(command, deadline), deadline)
         try:  # the text of `encode`, to save the call
-            chunks = connection.wire.encode(command)
+            request = connection.start(command)
+            chunks = connection.wire.encode(command) if request is None else (request,)
         except BaseException:
             self.pool.put(connection)
             raise
@@ -71,10 +72,12 @@ class SocketBackend:
             return self._drive(self.exchange_on(connection, command, chunks, deadline), deadline)
         try:
             if small:
-                reply = ask(connection, chunks[0], deadline)
+                reply = ask(connection, chunks[0], deadline, started=request is not None)
             else:
                 reply = store(connection, chunks, deadline)
         except OSError as error:
+            if request is not None:
+                connection.expect()
             reply = self._recover(connection, command, error, deadline)
         except BaseException:
             self.pool.discard(connection)

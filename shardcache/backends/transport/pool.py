@@ -23,7 +23,8 @@ from shardcache.backends.transport.dial import Expired
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.backends.transport.sockets import FIRST_READ, RESTED
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
-from shardcache.backends.wire import Incarnation, RoomyWire, StraightWire, Wire
+from shardcache.backends.wire import Incarnation, RoomyWire, StraightWire, StraightWrites, Wire
+from shardcache.core.commands import Command
 from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 from shardcache.log import log
@@ -53,7 +54,9 @@ class Connection:
         "answered",
         "armed",
         "arrived",
+        "end",
         "end_get",
+        "expect",
         "expect_get",
         "first_read",
         "plain",
@@ -64,6 +67,7 @@ class Connection:
         "send",
         "since",
         "sock",
+        "start",
         "start_get",
         "take",
         "wire",
@@ -95,6 +99,11 @@ class Connection:
             straight = cast("StraightWire", wire)
             self.start_get, self.end_get = straight.start_get, straight.end_get
             self.expect_get = straight.expect_get
+        # The straight way of small writes, likewise.
+        self.start: Callable[[Command], bytes | None] = _start_nothing
+        if self.plain and hasattr(wire, "start"):
+            writing = cast("StraightWrites", wire)
+            self.start, self.end, self.expect = writing.start, writing.end, writing.expect
         # Where a plain socket writes what is to come of a large value, for wires that have such a place.
         self.room: Callable[[], memoryview | None] = _no_room
         if self.plain and hasattr(wire, "room"):
@@ -169,8 +178,8 @@ class Connection:
             return
 
 
-def _start_nothing(key: bytes) -> None:
-    """Return no request: every `Get` takes the general way."""
+def _start_nothing(_: object) -> None:
+    """Return no request: every command takes the general way."""
 
 
 def _no_room() -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from shardcache.backends.base import Wait
 from shardcache.backends.transport.pool import SLACK, Connection
 from shardcache.backends.transport.sockets import FIRST_READ, READ, WOULD_BLOCK
+from shardcache.backends.wire import UNUSUAL
 from shardcache.core.capabilities import IDEMPOTENT
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import ShardCacheError, TooManyConnectionsError
@@ -27,8 +28,11 @@ MAIN: Final = main_thread().ident
 Steps = Generator[Wait, None, Reply]
 
 
-def ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
-    """Send one small command and wait for its reply: the hot path of a `get`."""
+def ask(connection: Connection, chunk: bytes, deadline: float, *, started: bool) -> Reply:
+    """Send one small command and wait for its reply: the hot path of a write.
+
+    The command is `started`, or else the wire expects its reply already.
+    """
     seconds = deadline - time.monotonic()
     if not seconds <= connection.armed <= seconds + SLACK or seconds <= 0:
         connection.arm(seconds)
@@ -41,6 +45,11 @@ def ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
     if get_ident() == MAIN and not connection.poll(seconds * 1000):
         raise TimeoutError
     data = connection.recv(FIRST_READ)
+    if started:
+        reply = connection.end(data)
+        if reply is not UNUSUAL:
+            return reply
+        connection.expect()
     if not data:
         raise ConnectionResetError(CLOSED)
     connection.answered = True
