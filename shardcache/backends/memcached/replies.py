@@ -447,16 +447,24 @@ def read_get(data: bytes, tail: bytes) -> Any:
 
     `tail` ends its first line: a blank and the token. Few lines differ in the rest, so most are known.
     """
-    place = data.find(tail, 0, MAX_HEAD)
-    if place < 0:
-        return UNUSUAL
+    head, end, rest = data.partition(tail)
     try:
-        size, flags = parse_hit_head(data[:place])
+        size, flags = parse_hit_head(head)
     except NotAHitError:
-        return None if data == b"EN" + tail else UNUSUAL
-    start = place + len(tail)  # one slice, for a large value is copied by each
-    whole = len(data) == start + size + 2 and data.endswith(CRLF)
-    return (flags, data[start:-2]) if whole else UNUSUAL
+        return None if head == b"EN" and end and not rest else UNUSUAL
+    return (flags, rest[:size]) if rest[size:] == CRLF else UNUSUAL
+
+
+def read_large_get(data: bytes, tail: bytes) -> Any:
+    """Return what `read_get` does, but copy the value once and not twice."""
+    place = data.find(tail, 0, MAX_HEAD)
+    start = place + len(tail)
+    try:
+        size, flags = parse_hit_head(data[: max(0, place)])
+    except NotAHitError:
+        return UNUSUAL
+    whole = len(data) == start + size + len(CRLF) and data.endswith(CRLF)
+    return (flags, data[start : start + size]) if whole else UNUSUAL
 
 
 def read_count(data: bytes, tail: bytes, delta: int) -> Any:

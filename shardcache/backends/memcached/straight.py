@@ -24,6 +24,7 @@ from shardcache.backends.memcached.replies import (
     PendingReply,
     read_count,
     read_get,
+    read_large_get,
 )
 from shardcache.backends.transport.sockets import LARGE
 from shardcache.backends.wire import UNUSUAL
@@ -42,7 +43,7 @@ class StraightWay(ReplyReader):
         super().__init__(node, max_value)
         self._clock = wall_clock
         self._token = randbelow(TOKENS)
-        self._small = min(LARGE // 2, max_value)  # bytes of a value that `start` takes
+        self._small = min(LARGE // 2, max_value)  # bytes of what needs no thought of copies
         self._tail = b""  # the end of the last request that `start` or `start_get` made
         # The answers to the last request that `start` made, or `None` for a number, which `_delta` is in.
         self._answers: Answers | None = STORED
@@ -58,7 +59,9 @@ class StraightWay(ReplyReader):
 
     def end_get(self, data: bytes) -> Reply:
         """Return the payload, or `None` for a miss, else `UNUSUAL`, as for a value that may be too large."""
-        return read_get(data, self._tail) if len(data) <= self._max_value else UNUSUAL
+        if len(data) <= self._small:
+            return read_get(data, self._tail)  # type: ignore[no-any-return]  # a payload, or the mark
+        return read_large_get(data, self._tail) if len(data) <= self._max_value else UNUSUAL
 
     def expect_get(self) -> None:
         """Expect the reply to the last request, unless `feed` does already."""

@@ -72,8 +72,9 @@ MUTANTS = [
     Mutant(
         "a reply with another token is read",
         "backends/memcached/replies.py",
-        "    place = data.find(tail, 0, MAX_HEAD)\n",
-        '    place = data.find(b" O")\n',
+        "    head, end, rest = data.partition(tail)\n    try:\n",
+        '    head, end, rest = data.partition(b"\\r\\n")\n'
+        '    head = head.rpartition(b" O")[0]\n    try:\n',
         TOKEN_TESTS,
     ),
     Mutant(
@@ -95,7 +96,7 @@ MUTANTS = [
         "backends/transport/large_values.py",
         "        if block.read() != END:\n            return None\n",
         "",
-        ("backends/test_large_values.py",),
+        ("backends/transport/test_large_values.py",),
     ),
     Mutant(
         "a reply that is too large is read",
