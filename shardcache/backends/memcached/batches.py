@@ -27,7 +27,7 @@ from shardcache.backends.memcached.replies import (
 )
 from shardcache.backends.transport.coalesce import CHUNK
 from shardcache.backends.wire import UNUSUAL
-from shardcache.core.commands import Payload, Reply
+from shardcache.core.commands import Hits, Payload, Reply
 from shardcache.core.keys import MAX_PLAIN, PLAIN
 from shardcache.errors import NodeError
 
@@ -69,11 +69,11 @@ _END_LINE: Final = END + CRLF
 
 def are_plain(keys: Sequence[bytes]) -> bool:
     """Return whether a template has lines for these keys: not too many, and each as it is sent."""
-    return (
-        0 < len(keys) <= TEMPLATED
-        and len(max(keys, key=len)) <= MAX_PLAIN
-        and not b"".join(keys).translate(None, PLAIN)
-    )
+    if not 0 < len(keys) <= TEMPLATED:
+        return False
+    joined = b"".join(keys)
+    short = len(joined) <= MAX_PLAIN or max(map(len, keys)) <= MAX_PLAIN
+    return short and not joined.translate(None, PLAIN)
 
 
 def first_digits(first: int) -> bytes:
@@ -121,7 +121,7 @@ def _common_flags(
         return None
     lines = _HIT_HEADS.fill(digits, start, start + len(values)).replace(b"~", flags)
     expected = lines % tuple(map(len, values))
-    return int(flags) if b"\r\n".join((*heads, b"")) == expected else None
+    return int(flags) if b"\r\n".join(heads) == expected[: -len(CRLF)] else None
 
 
 class GetManyReply:
@@ -151,7 +151,7 @@ class GetManyReply:
         if 0 < len(values) == self._count <= TEMPLATED:
             flags = _common_flags(heads, values, first_digits(self._first), 0)
             if flags is not None:
-                return list(zip(repeat(flags), values))
+                return Hits(flags, values)
         return self._read_one_by_one(heads, values)
 
     def take_run(self, text: bytes, position: int, largest: int) -> int:
