@@ -30,6 +30,12 @@ SHORTEST = 0.05  # seconds: the least ttl that the service takes
 LockKey = tuple[LockScope, bytes]
 
 
+def check_ttl(ttl: float) -> None:
+    """Raise `ConfigurationError` for a ttl that is too short."""
+    if ttl < SHORTEST:
+        raise ConfigurationError(f"lock: ttl {ttl:g} s is less than {SHORTEST:g} s")
+
+
 @dataclass(eq=False)
 class ServiceGrant:
     """A lock that the service has granted, until `until` by its clock."""
@@ -63,6 +69,7 @@ class ServiceGrant:
     async def extend(self, ttl: float, deadline: float) -> bool:
         """Extend it, if the service still has it."""
         self.service.answer(deadline)
+        check_ttl(ttl)
         with self.service.changing:
             self.service.calls.append("extend")
             held = self.service.held.get(self.key) is self and self.remaining() > 0
@@ -117,8 +124,7 @@ class LockService:
     async def attempt(self, lock: NamedLock, ttl: float, deadline: float) -> ServiceGrant | Refusal:
         """Grant a lock, if it is free."""
         self.answer(deadline)
-        if ttl < SHORTEST:
-            raise ConfigurationError(f"lock: ttl {ttl:g} s is less than {SHORTEST:g} s")
+        check_ttl(ttl)
         key = (lock.scope, lock.name)
         with self.changing:
             self.calls.append("attempt")

@@ -238,6 +238,14 @@ class TestUse:
         with pytest.raises(ConfigurationError, match="less than"):
             try_take(client, "report", 0.01)
 
+    def test_an_extension_that_the_service_refuses_is_an_error(self, client):
+        """The lock is not lost, and goes on counting down."""
+        lease = take(client, "report", TTL)
+        with pytest.raises(ConfigurationError, match="less than"):
+            extend(client, lease, 0.01)
+        assert lease.valid
+        assert release(client, lease) is True
+
     def test_a_cached_function_takes_its_lock_there(self, client, service):
         """One attempt for a miss, none for a hit; nothing is left."""
         for _ in range(3):

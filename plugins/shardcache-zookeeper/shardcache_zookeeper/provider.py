@@ -32,7 +32,7 @@ from shardcache.core.lock_providers import (
 )
 from shardcache.core.placement.url_warnings import tls_warnings
 from shardcache.core.secrecy import takes_secrets
-from shardcache.errors import ConfigurationError, LockUnavailable
+from shardcache.errors import LockUnavailable
 from shardcache_zookeeper.ensemble import (
     Ensemble,
     first,
@@ -41,7 +41,7 @@ from shardcache_zookeeper.ensemble import (
     lock_name,
     parse_url,
 )
-from shardcache_zookeeper.failures import unavailable
+from shardcache_zookeeper.failures import check_ttl, unavailable
 from shardcache_zookeeper.grant import ZooKeeperGrant
 from shardcache_zookeeper.node import HeldNode, describe
 from shardcache_zookeeper.session import Session, leave_session, open_session
@@ -156,7 +156,7 @@ class ZooKeeperProvider:
     async def _attempt(
         self, session: Session, deadline: float, lock: NamedLock, ttl: float
     ) -> ZooKeeperGrant | Refusal:
-        _check_ttl(lock, ttl, session)
+        check_ttl(f"lock {lock.shown}", ttl, session.words.timeout, session.ensemble)
         folder, directory = self._ensemble.folder(lock.scope), self._ensemble.directory(lock)
         has_folder = True  # as far as is known
         while True:
@@ -281,22 +281,6 @@ def _provider(url: str, options: LockOptions, wait: Wait) -> LockProvider:
     for caution in () if ensemble.tls is None else tls_warnings(dict(ensemble.tls.options)):
         log.warning("locks: %s", caution)
     return ZooKeeperProvider(ensemble, options, wait)
-
-
-def _check_ttl(lock: NamedLock, ttl: float, session: Session) -> None:
-    """Raise `ConfigurationError` for a ttl that a killed holder's session would outlast."""
-    timeout, asked = session.words.timeout, session.ensemble.session_timeout
-    if ttl >= timeout:
-        return
-    whose = (
-        "the smallest session timeout of the servers"
-        if timeout > asked
-        else f"the session timeout (session_timeout={asked:g} in the URL)"
-    )
-    raise ConfigurationError(
-        f"lock {lock.shown}: a ttl of {ttl:g} s is shorter than {timeout:g} s, {whose}: others would"
-        " wait that long for a holder that was killed"
-    )
 
 
 def _holder_of(path: str, scope: LockScope, data: bytes, stat: Any) -> Holder:  # kazoo has no types

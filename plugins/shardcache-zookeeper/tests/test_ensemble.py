@@ -215,6 +215,19 @@ def test_a_ttl_shorter_than_the_session_is_refused(make, kazoo, url, root):
     assert release(servers, take(servers, "report", 1)) is True
 
 
+def test_an_extension_shorter_than_the_session_is_refused(make, session_of):
+    """With both numbers, as at the attempt; the lock goes on counting down."""
+    client = make()
+    lease = take(client, "report", 2 * SESSION)
+    message = rf"'report': a ttl of 1 s is shorter than {SESSION:g} s, the session timeout"
+    with pytest.raises(ConfigurationError, match=message):
+        extend(client, lease, 1)
+    assert lease.valid
+    session_of().words.timeout = 3 * SESSION  # as if the servers asked for more after a restart
+    assert extend(client, lease, 2 * SESSION) > 0
+    assert release(client, lease) is True
+
+
 def test_access_that_is_refused(make, kazoo, url, caplog, root):
     """Other credentials, and none, get an error; the right ones do not show in the log."""
     caplog.set_level(logging.DEBUG, "shardcache")
