@@ -9,6 +9,7 @@ from shardcache.core.leases import LockPolicy
 from shardcache.core.lock_providers import Grant
 from shardcache.errors import LockUnavailable, ShardCacheError
 from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.locks import failures
 from shardcache.operations.port import Repetition
 
 EXPIRED: Final = "it expired"
@@ -52,7 +53,12 @@ class HeldLock:
         """Return the seconds for which the lock is still valid; 0 if it is not, as in a forked child."""
         if self.lost or self.released or not self.own:
             return 0.0
-        return self.grant.remaining()
+        try:
+            return self.grant.remaining()
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises
+            failures.note(self.cluster, self.name, "remaining", error)
+            self._lose_unless_released(f"its provider failed: {error!r}")
+            return 0.0
 
     @property
     def own(self) -> bool:
@@ -61,7 +67,10 @@ class HeldLock:
 
     def begin(self) -> None:
         """Listen for its loss, and extend it in the background if its policy says so."""
-        self.grant.watch(self._lose_unless_released)
+        try:
+            self.grant.watch(self._lose_unless_released)
+        except Exception as error:
+            raise failures.failed(self.cluster, self.name, "watch", error) from error
         io, policy = self.cluster.io, self.policy
         if policy.renew:
             self._renewal = io.repeat(policy.ttl / 3, self._extend_while_held, "lock keeper")
@@ -92,7 +101,10 @@ class HeldLock:
         if not self.remaining():
             self._lose(EXPIRED)
             return False
-        agreed = await self.grant.extend(ttl, self.cluster.deadline())
+        deadline = self.cluster.deadline()
+        agreed = await failures.ask(
+            self.cluster, self.name, "extend", lambda: self.grant.extend(ttl, deadline)
+        )
         if self.released:  # meanwhile, which is not a loss
             return False
         if not agreed or self.lost:
@@ -107,19 +119,23 @@ class HeldLock:
         if not self.remaining():
             self._lose(EXPIRED)
         self.released = True
-        self.grant.end(lost=False)
+        failures.end(self.cluster, self.name, self.grant, lost=False)
         if self._renewal is not None:
             try:
                 await self._renewal.stop()
             except BaseException:
                 self.cluster.io.clean_up(self, self._release_later)
                 raise
-        if not await self.grant.release():
+        if not await self._release_grant():
             self._lose("it was gone when it was released")
         return not self.lost
 
+    async def _release_grant(self) -> bool:
+        """Have the service release it; return whether it still had it."""
+        return await failures.release(self.cluster, self.name, self.grant)
+
     async def _release_later(self) -> None:
-        await self.grant.release()
+        await self._release_grant()
 
     def _lose_unless_released(self, why: str) -> None:
         if not self.released:
@@ -131,7 +147,7 @@ class HeldLock:
             self._loss_event.pop()  # atomic: one thread notifies
         except IndexError:
             return
-        self.grant.end(lost=True)
+        failures.end(self.cluster, self.name, self.grant, lost=True)
         observers = self.cluster.observers
         if observers:
             observers.notify(LeaseLost(self.name, self.cluster.io.now() - self.since))
