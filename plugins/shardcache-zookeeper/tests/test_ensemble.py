@@ -15,7 +15,7 @@ from shardcache_zookeeper import session as sessions
 from shardcache import Client, ConfigurationError, LockUnavailable
 from shardcache.operations.locks import acquire
 from shardcache.testing.driving import make_client
-from shardcache.testing.locks import extend, held, operate, release, take, try_take
+from shardcache.testing.lock_calls import extend, held, operate, release, take, try_take
 from shardcache.testing.servers import LOOPBACK, free_port
 from shardcache.testing.waiting import eventually
 from shardcache.testing.zookeeper import opens_session

@@ -17,7 +17,7 @@ from shardcache_zookeeper import session as sessions
 from shardcache_zookeeper.connection import RETRY
 
 from shardcache import AsyncClient, Client, ClientClosedError, LockLost, LockUnavailable
-from shardcache.testing.locks import extend, release, take, try_take
+from shardcache.testing.lock_calls import extend, release, take, try_take
 from shardcache.testing.waiting import eventually
 
 PATIENCE = 20.0  # seconds in which what must come to pass has come to pass
