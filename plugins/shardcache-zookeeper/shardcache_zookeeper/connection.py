@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from io import FileIO
 from typing import Any, Final
 
 from kazoo.client import KazooClient
@@ -56,6 +58,13 @@ class _Result(AsyncResult):  # type: ignore[misc]  # kazoo has no types
             callback(self)
 
 
+class _PipeEnd(FileIO):
+    """An end of a pipe, with the methods of a socket that kazoo calls."""
+
+    send = FileIO.write
+    recv = FileIO.read
+
+
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
     """kazoo's threads, with a bound on each dial, and TLS by a `context`.
 
@@ -88,6 +97,15 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
             raise
         self.refusal = ""
         return secure
+
+    def create_socket_pair(self) -> tuple[_PipeEnd, _PipeEnd]:
+        """Return the two ends of a pipe: kazoo puts a byte into it for each request.
+
+        A pair of sockets is full after some hundreds of them. kazoo's thread then waits for itself if it
+        sends as many, which it does to watch the locks of a process after a connection was lost.
+        """
+        reader, writer = os.pipe()
+        return _PipeEnd(reader, "r"), _PipeEnd(writer, "w")
 
     def async_result(self) -> _Result:
         return _Result(self)

@@ -45,6 +45,7 @@ from shardcache_zookeeper.failures import check_ttl, unavailable
 from shardcache_zookeeper.grant import ZooKeeperGrant
 from shardcache_zookeeper.node import HeldNode, describe
 from shardcache_zookeeper.session import Session, leave_session, open_session
+from shardcache_zookeeper.transactions import read_children, read_nodes
 from shardcache_zookeeper.waiting import Wait, block, suspend
 
 log = logging.getLogger("shardcache")
@@ -251,18 +252,27 @@ class ZooKeeperProvider:
         self, session: Session, deadline: float, scope: LockScope, directories: Sequence[str]
     ) -> list[Holder]:
         """Return who holds the locks of these directories: in two round trips, as there may be many."""
-        listings = [session.children(directory) for directory in directories]
-        paths = []
-        for directory, listing in zip(directories, listings, strict=True):
-            names = await self._unless_gone(listing, deadline)
-            names = holders_among(names or ())
-            paths += [f"{directory}/{first(names)}"] if names else []
-        reads = [session.read(path) for path in paths]
-        found = []
-        for path, read in zip(paths, reads, strict=True):
-            answer = await self._unless_gone(read, deadline)
-            found += [_holder_of(path, scope, *answer)] if answer else []  # else just released
-        return found
+        listings = await self._look(session, deadline, directories, read_children)
+        paths = [
+            f"{directory}/{first(names)}"
+            for directory, listing in zip(directories, listings, strict=True)
+            if (names := holders_among(listing or ()))
+        ]
+        nodes = await self._look(session, deadline, paths, read_nodes)
+        return [  # without those that have just been released
+            _holder_of(path, scope, *node) for path, node in zip(paths, nodes, strict=True) if node
+        ]
+
+    async def _look(
+        self,
+        session: Session,
+        deadline: float,
+        paths: Sequence[str],
+        read: Callable[[Sequence[str]], Any],
+    ) -> list[Any]:
+        """Return what `read` reads of each path, `None` where nothing is."""
+        replies = session.look(paths, read)
+        return [each for reply in replies for each in await self._wait(reply, deadline)]
 
     async def _break(self, session: Session, deadline: float, directory: str) -> bool:
         names = holders_among(await self._names(session, deadline, directory))

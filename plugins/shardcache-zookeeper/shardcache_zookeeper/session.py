@@ -32,11 +32,13 @@ from shardcache_zookeeper.transactions import (
     created,
     delete_with_directory,
     deleted,
+    found,
 )
 from shardcache_zookeeper.words import BEAT, Words
 
 log = logging.getLogger("shardcache")
 
+LOOKS: Final = 200  # paths in one request: the servers take a megabyte
 SILENCE: Final = 0.25  # of the session's timeout: how long a server may be silent
 EXIT: Final = 1.0  # seconds that the end of the process waits for the end of a session
 LOST: Final = "its ZooKeeper session has expired"
@@ -124,9 +126,17 @@ class Session:
         """Request what the server knows of a node; `None` without one."""
         return self._send(lambda: self._kazoo.exists_async(path))
 
-    def read(self, path: str) -> Future[Any]:
-        """Request a node's data, and what the server knows of it."""
-        return self._send(lambda: self._kazoo.get_async(path))
+    def look(
+        self, paths: Sequence[str], read: Callable[[Sequence[str]], Any]
+    ) -> Sequence[Future[Sequence[Any]]]:
+        """Request what `read` reads of many paths; each reply is about some of them, in order.
+
+        A request for each would cost kazoo a quarter of a millisecond.
+        """
+        parts = [paths[start : start + LOOKS] for start in range(0, len(paths), LOOKS)]
+        return [
+            self._send(lambda part=part: self._connection.send(read(part)), found) for part in parts
+        ]
 
     def sync(self, path: str) -> Future[Any]:
         """Have the server catch up with the leader, before it answers what is requested later."""
