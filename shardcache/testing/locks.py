@@ -358,7 +358,7 @@ class LockProviderContract:
     def test_a_service_that_stops_fails_no_release(
         self, make: MakeClient, stop: Callable[[], object], ttl: float
     ) -> None:
-        """It raises nothing, within the time of a call: a block may end with an error of its own."""
+        """It raises nothing, within the time of a call: a block may end with an error too."""
         client = make(timeout=STOPPED)
         lease = take(client, "report", 10 * ttl)
         stop()
@@ -370,7 +370,7 @@ class LockProviderContract:
     def test_a_service_that_stops_extends_no_lock(
         self, make: MakeClient, stop: Callable[[], object], ttl: float
     ) -> None:
-        """That is an error within the time of a call, and the lease ends by the holder's own clock."""
+        """That is an error within the time of a call, and the lease ends by the clock of the holder."""
         client = make(timeout=STOPPED)
         lease = take(client, "report", ttl)
         stop()

@@ -12,6 +12,7 @@ import pytest
 PROCESSES = 8
 CALLERS = 25
 SECONDS = 1.0
+LONG = 4.0  # seconds in which the others get the lock of an ensemble that is back
 PATIENCE = 60.0
 AT_WORK = 0.05  # seconds in which all have tried the lock
 TIMES = 5
@@ -53,6 +54,25 @@ class Crowd:
         if happens is not None and not at_once:
             time.sleep(SECONDS / 3)  # all wait for the value now; an attempt may need the server
             happens()
+        return self._count()
+
+    def call_before_and_after(self, happens: Callable[[], object]) -> int:
+        """Have one process call, and while it recomputes the others, after what happens then."""
+        self._ledger.write_text("")
+        call = "crowd", f"value {time.monotonic()}", CALLERS, LONG, str(self._ledger)
+        first, *others = self._processes
+        first.tell(*call)
+        until = time.monotonic() + PATIENCE
+        while not self._ledger.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        happens()
+        for process in others:
+            process.tell(*call)
+        return self._count()
+
+    def _count(self) -> int:
+        """Return how many have recomputed, when all have their value."""
         assert [process.answer() for process in self._processes] == [CALLERS] * PROCESSES
         return len(self._ledger.read_text().splitlines())
 
@@ -124,3 +144,11 @@ def test_without_a_majority_one_process_recomputes(crowd, ensemble):
     began = time.monotonic()
     assert crowd.call() == 1
     assert time.monotonic() - began < PATIENCE / 4
+
+
+@pytest.mark.slow
+def test_one_recompute_when_the_ensemble_is_back_meanwhile(crowd, ensemble):
+    """Who gets the lock waits for the process that has begun without it."""
+    for server in ensemble.servers[:2]:
+        server.pause()
+    assert crowd.call_before_and_after(ensemble.heal) == 1
