@@ -134,9 +134,7 @@ class Session:
         A request for each would cost kazoo a quarter of a millisecond.
         """
         parts = [paths[start : start + LOOKS] for start in range(0, len(paths), LOOKS)]
-        return [
-            self._send(lambda part=part: self._connection.send(read(part)), found) for part in parts
-        ]
+        return [self._send(partial(self._connection.send, read(part)), found) for part in parts]
 
     def sync(self, path: str) -> Future[Any]:
         """Have the server catch up with the leader, before it answers what is requested later."""
