@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kazoo.exceptions import AuthFailedError, NoAuthError
+from kazoo.exceptions import AuthFailedError, NoAuthError, UnimplementedError
 
 from shardcache.errors import ConfigurationError, LockUnavailable
 from shardcache_zookeeper.ensemble import Ensemble
@@ -16,6 +16,10 @@ def unavailable(what: str, session: Session, error: BaseException) -> LockUnavai
         reason = "refuses access: check the user and password in the URL, and the ACL of its path"
     elif isinstance(error, AuthFailedError):
         reason = "does not accept the user and password in the URL"
+    elif isinstance(error, UnimplementedError):
+        reason = (
+            "is too old: locks need ZooKeeper 3.5, and the command that shows their holders 3.6"
+        )
     elif session.disconnected is not None:
         why = f": {session.refusal}" if session.refusal else ""
         return LockUnavailable(f"{what}: no server of {ensemble} can be reached{why}")

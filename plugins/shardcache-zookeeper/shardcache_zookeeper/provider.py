@@ -235,7 +235,8 @@ class ZooKeeperProvider:
     async def _holder(
         self, session: Session, deadline: float, scope: LockScope, directory: str
     ) -> Holder | None:
-        session.sync(directory)
+        # A server that does not know the next request would answer it before this one.
+        await self._wait(session.sync(directory), deadline)
         found = await self._find_holders(session, deadline, scope, [directory])
         return found[0] if found else None
 

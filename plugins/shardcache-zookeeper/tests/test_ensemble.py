@@ -12,7 +12,7 @@ from kazoo.exceptions import NoNodeError
 from kazoo.protocol.states import KazooState
 from kazoo.security import ACL, ANYONE_ID_UNSAFE, Permissions, make_digest_acl
 from shardcache_zookeeper import session as sessions
-from shardcache_zookeeper.transactions import read_children
+from shardcache_zookeeper import transactions
 
 from shardcache import Client, ConfigurationError, LockUnavailable
 from shardcache.operations.locks import acquire
@@ -213,11 +213,11 @@ def test_a_lock_that_is_released_meanwhile_is_not_listed(
     look = session.look
 
     def release_and_look(paths, read):
-        if read is read_children and paths:
+        if read is transactions.read_children and paths:
             kazoo.delete(f"{root}/lock/b", recursive=True)
         elif paths:
             kazoo.delete(paths[-1])
-        kazoo.sync(root)
+        session.sync(root).result(PATIENCE)
         return look(paths, read)
 
     monkeypatch.setattr(session, "look", release_and_look)
@@ -231,6 +231,15 @@ def test_a_lock_that_may_not_be_looked_at_is_an_error(make, kazoo, root):
     kazoo.set_acls(f"{root}/lock/a", [ACL(Permissions.ALL & ~Permissions.READ, ANYONE_ID_UNSAFE)])
     with pytest.raises(LockUnavailable, match="refuses access"):
         operate(client, acquire.list_holders)
+
+
+def test_servers_that_do_not_know_a_request_are_too_old(make, monkeypatch):
+    """The error says which release has it; no lock is left."""
+    client, other = make(), make()
+    monkeypatch.setattr(transactions.ReadTransaction, "type", 222)
+    with pytest.raises(LockUnavailable, match=r"is too old: locks need ZooKeeper 3\.5"):
+        operate(client, acquire.find_holder, "report")
+    assert release(other, take(other, "report", SESSION)) is True
 
 
 def test_a_process_keeps_many_locks_when_it_changes_servers(make, session_of):
