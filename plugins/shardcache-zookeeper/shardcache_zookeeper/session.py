@@ -188,11 +188,16 @@ class Session:
         If the deletion is not confirmed, it is tried again in the background.
         """
         node.over = True
-        with self._lock:
-            self._nodes.pop(node, None)
-        removal = _pending()
-        removal.add_done_callback(partial(self._removed, node))
-        self.delete_last(node.path).add_done_callback(partial(self._delete_alone, node, removal))
+        try:
+            with self._lock:
+                self._nodes.pop(node, None)
+            removal = _pending()
+            removal.add_done_callback(partial(self._removed, node))
+            deletion = self.delete_last(node.path)
+            deletion.add_done_callback(partial(self._delete_alone, node, removal))
+        except BaseException:  # a signal's
+            self.remove_later(node.directory, node.guid)
+            raise
         return removal
 
     def _delete_alone(self, node: HeldNode, removal: Future[None], deletion: Future[None]) -> None:

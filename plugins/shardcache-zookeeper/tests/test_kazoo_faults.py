@@ -374,3 +374,81 @@ def test_a_client_of_kazoos_that_has_ended_is_started_again(make, session_of):
         return False
 
     eventually(acquires, within=PATIENCE)
+
+
+class Interrupted(BaseException):
+    """What a signal raises."""
+
+
+class Writer:
+    """Kazoo's end of the pipe to its thread; a signal interrupts one send, before it or after it."""
+
+    def __init__(self, pipe, sends, *, after):
+        self._pipe = pipe
+        self._left = sends
+        self._after = after
+
+    def send(self, data):
+        """Pass a byte on, or not, and raise what a signal raises."""
+        self._left -= 1
+        if self._left or self._after:
+            self._pipe.send(data)
+        if not self._left:
+            raise Interrupted
+        return 1
+
+    def close(self):
+        """Close the pipe."""
+        self._pipe.close()
+
+
+def acquire_and_release(client, times):
+    """Take a lock and release it, again and again."""
+    for _ in range(times):
+        assert client.lock("report", ttl=60).acquire(PATIENCE).release() is True
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("sends", [1, 2, 3])
+def test_an_interrupt_reaches_its_caller_and_harms_no_lock(url, session_of, sends, after):
+    """A signal raised while kazoo queued a request: it took that for a closed connection, and died."""
+    with Client("memory://a", locks=url, timeout=5) as client:
+        kept = client.lock("kept", ttl=60).acquire()
+        session = session_of()
+        connection = session._connection.kazoo._connection
+        pipe = connection._write_sock
+        connection._write_sock = Writer(pipe, sends, after=after)
+        with pytest.raises(Interrupted):
+            acquire_and_release(client, 3)
+        connection._write_sock = pipe
+        acquire_and_release(client, 3)
+        assert (kept.valid, session.expired) == (True, 0)
+
+
+def test_interrupts_at_any_moment_leave_no_lock(url, session_of):
+    """As of a worker's soft time limit."""
+    signals = []
+
+    def interrupt(number, _):
+        signals.append(number)
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Client("memory://a", locks=url, timeout=5) as client:
+            kept = client.lock("kept", ttl=60).acquire()
+            session = session_of()
+            raised = 0
+            for number in range(200):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00005 * (number % 100))
+                    client.lock("report", ttl=60).acquire(PATIENCE).release()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interrupted:
+                    raised += 1
+            assert raised == len(signals) > 10
+            acquire_and_release(client, 1)
+            assert (kept.valid, session.expired) == (True, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
