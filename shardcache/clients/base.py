@@ -28,7 +28,6 @@ from shardcache.clients.construction import (
     warn_of_disabled,
     warn_of_unverified,
 )
-from shardcache.clients.lock_failures import LockFailures
 from shardcache.clients.membership import BackendT, Membership
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.probers import shared_prober
@@ -36,7 +35,7 @@ from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.result_payloads import ResultPayloads, other_codec
 from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.services import Service
-from shardcache.clients.swallowed_log import SwallowedErrorLog
+from shardcache.clients.swallowed_log import LockFailures, SwallowedErrorLog
 from shardcache.clients.tagging import DirectTagChoice, direct_tags
 from shardcache.core.cache_policy import (
     DIRECT_OPTIONS,

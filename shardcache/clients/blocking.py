@@ -39,7 +39,7 @@ from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
 from shardcache.operations.keys import admin, ages, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
-from shardcache.operations.locks import failures
+from shardcache.operations.locks.held import close_provider
 from shardcache.operations.port import run
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
@@ -510,7 +510,7 @@ class Client(ClientBase[Backend]):
             self._io.close()  # undoing what is left of locks needs the nodes, and their provider
         finally:
             try:
-                run(lambda: failures.close(self._lock_provider, self._lock_failures.note))
+                run(lambda: close_provider(self._lock_provider, self._lock_failures.note))
             finally:
                 for backend in retired:
                     backend.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shardcache.clients.lock_failures import LockFailures
+from shardcache.clients.swallowed_log import LockFailures
 from shardcache.core.events import LockProviderFailed, Observers
 
 

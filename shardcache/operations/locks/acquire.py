@@ -17,9 +17,8 @@ from shardcache.core.lock_providers import (
 from shardcache.errors import LockTimeout, UnsupportedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.routing import Key
-from shardcache.operations.locks import failures
 from shardcache.operations.locks.backoff import Backoff
-from shardcache.operations.locks.held import HeldLock
+from shardcache.operations.locks.held import HeldLock, ask_provider, release_grant
 
 
 async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> HeldLock:
@@ -57,7 +56,7 @@ async def attempt_or_refusal(
     lock = named(cluster, key, scope)
     since = cluster.io.now()
     deadline = since + cluster.timeout
-    grant = await failures.ask(
+    grant = await ask_provider(
         cluster,
         lock.name,
         "attempt",
@@ -70,7 +69,7 @@ async def attempt_or_refusal(
         held = HeldLock(cluster, lock.name, grant, policy, since)
         held.begin()
     except BaseException:
-        await cluster.io.shield(lambda: failures.release(cluster, lock.name, grant))
+        await cluster.io.shield(lambda: release_grant(cluster, lock.name, grant))
         raise
     return held
 
@@ -78,7 +77,7 @@ async def attempt_or_refusal(
 async def is_held(cluster: Cluster, key: Key) -> bool:
     """Return whether any client holds the lock `key` now; raise `LockUnavailable` as `attempt` does."""
     lock, deadline = named(cluster.locking, key), cluster.deadline()
-    return await failures.ask(
+    return await ask_provider(
         cluster, lock.name, "is_held", lambda: cluster.lock_provider.is_held(lock, deadline)
     )
 
@@ -89,20 +88,20 @@ async def find_holder(
     """Return who holds the lock `key`, as far as its provider can tell."""
     lock, deadline = named(cluster.locking, key, scope), cluster.deadline()
     teller = _teller(cluster)
-    return await failures.ask(cluster, lock.name, "holder", lambda: teller.holder(lock, deadline))
+    return await ask_provider(cluster, lock.name, "holder", lambda: teller.holder(lock, deadline))
 
 
 async def list_holders(cluster: Cluster) -> Sequence[Holder]:
     """Return the holders of all locks of the provider."""
     teller, deadline = _teller(cluster), cluster.deadline()
-    return await failures.ask(cluster, b"", "holders", lambda: teller.holders(deadline))
+    return await ask_provider(cluster, b"", "holders", lambda: teller.holders(deadline))
 
 
 async def break_lock(cluster: Cluster, key: Key, scope: LockScope = LockScope.CALLER) -> bool:
     """Take the lock `key` away from its holder; return whether there was one."""
     lock, deadline = named(cluster.locking, key, scope), cluster.deadline()
     teller = _teller(cluster)
-    return await failures.ask(
+    return await ask_provider(
         cluster, lock.name, "break_lock", lambda: teller.break_lock(lock, deadline)
     )
 

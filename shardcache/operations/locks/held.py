@@ -1,16 +1,22 @@
-"""A lock that this client holds, from any provider: keep it, extend it, release it."""
+"""A lock that this client holds, from any provider: keep it, extend it, release it.
+
+What the provider raises although its protocol does not let it is recorded. A call that has a result to give
+raises `LockUnavailable`. The end of a lock, which may come after an exception of the caller's own, raises nothing.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
-from shardcache.core.events import LeaseLost
+from shardcache.core.events import LeaseLost, LockProviderFailed
 from shardcache.core.leases import LockPolicy
-from shardcache.core.lock_providers import Grant
+from shardcache.core.lock_providers import Grant, LockProvider
 from shardcache.errors import LockUnavailable, ShardCacheError
 from shardcache.operations.cluster.cluster import Cluster
-from shardcache.operations.locks import failures
-from shardcache.operations.port import Repetition
+from shardcache.operations.port import Repetition, Work
+
+T = TypeVar("T")
 
 EXPIRED: Final = "it expired"
 
@@ -56,7 +62,7 @@ class HeldLock:
         try:
             return self.grant.remaining()
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises
-            failures.note(self.cluster, self.name, "remaining", error)
+            _note(self.cluster, self.name, "remaining", error)
             self._lose_unless_released(f"its provider failed: {error!r}")
             return 0.0
 
@@ -70,7 +76,7 @@ class HeldLock:
         try:
             self.grant.watch(self._lose_unless_released)
         except Exception as error:
-            raise failures.failed(self.cluster, self.name, "watch", error) from error
+            raise _failed(self.cluster, self.name, "watch", error) from error
         io, policy = self.cluster.io, self.policy
         if policy.renew:
             self._renewal = io.repeat(policy.ttl / 3, self._extend_while_held, "lock keeper")
@@ -102,7 +108,7 @@ class HeldLock:
             self._lose(EXPIRED)
             return False
         deadline = self.cluster.deadline()
-        agreed = await failures.ask(
+        agreed = await ask_provider(
             self.cluster, self.name, "extend", lambda: self.grant.extend(ttl, deadline)
         )
         if self.released:  # meanwhile, which is not a loss
@@ -119,7 +125,7 @@ class HeldLock:
         if not self.remaining():
             self._lose(EXPIRED)
         self.released = True
-        failures.end(self.cluster, self.name, self.grant, lost=False)
+        _end(self.cluster, self.name, self.grant, lost=False)
         if self._renewal is not None:
             try:
                 await self._renewal.stop()
@@ -132,7 +138,7 @@ class HeldLock:
 
     async def _release_grant(self) -> bool:
         """Have the service release it; return whether it still had it."""
-        return await failures.release(self.cluster, self.name, self.grant)
+        return await release_grant(self.cluster, self.name, self.grant)
 
     async def _release_later(self) -> None:
         await self._release_grant()
@@ -147,7 +153,62 @@ class HeldLock:
             self._loss_event.pop()  # atomic: one thread notifies
         except IndexError:
             return
-        failures.end(self.cluster, self.name, self.grant, lost=True)
+        _end(self.cluster, self.name, self.grant, lost=True)
         observers = self.cluster.observers
         if observers:
             observers.notify(LeaseLost(self.name, self.cluster.io.now() - self.since))
+
+
+# What a provider raises.
+
+
+async def ask_provider(cluster: Cluster, name: bytes, call: str, work: Work[T]) -> T:
+    """Return what the provider answers about the lock `name`; raise `LockUnavailable` if it fails."""
+    try:
+        return await work()
+    except ShardCacheError:
+        raise
+    except Exception as error:
+        raise _failed(cluster, name, call, error) from error
+
+
+def _failed(cluster: Cluster, name: bytes, call: str, error: Exception) -> LockUnavailable:
+    """Record what the provider raised; return the error for the caller."""
+    _note(cluster, name, call, error)
+    what = f"lock {name.decode('utf-8', 'backslashreplace')!r}" if name else "locks"
+    return LockUnavailable(f"{what}: the lock provider failed: {error!r}")
+
+
+def _note(cluster: Cluster, name: bytes, call: str, error: Exception) -> None:
+    """Record what the provider raised in `call`."""
+    cluster.note_lock_failure(LockProviderFailed(name, call, error))
+
+
+def _end(cluster: Cluster, name: bytes, grant: Grant, *, lost: bool) -> None:
+    """End a grant."""
+    try:
+        grant.end(lost=lost)
+    except Exception as error:  # noqa: BLE001 - whatever a plugin raises
+        _note(cluster, name, "end", error)
+
+
+async def release_grant(cluster: Cluster, name: bytes, grant: Grant) -> bool:
+    """Release a grant; return whether the service still had it.
+
+    If its provider fails, the service had it until now, as far as the provider has told.
+    """
+    try:
+        return await grant.release()
+    except Exception as error:  # noqa: BLE001 - as above
+        _note(cluster, name, "release", error)
+        return True
+
+
+async def close_provider(
+    provider: LockProvider, note_failure: Callable[[LockProviderFailed], None]
+) -> None:
+    """Close a provider."""
+    try:
+        await provider.close()
+    except Exception as error:  # noqa: BLE001 - as above
+        note_failure(LockProviderFailed(b"", "close", error))

@@ -17,6 +17,7 @@ from shardcache.operations.locks.acquire import (
     is_held,
     list_holders,
 )
+from shardcache.operations.locks.held import close_provider
 
 TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
@@ -150,6 +151,14 @@ def test_a_lock_of_which_nothing_can_be_told_is_lost():
     assert harness.run(hold.release()) is False
     assert harness.service.held == {}
     assert harness.failed == [("remaining", b"report"), ("end", b"report")]
+
+
+def test_a_close_that_fails_raises_nothing():
+    """The client closes its nodes all the same."""
+    harness = FailingHarness()
+    harness.service.failing = {"close"}
+    harness.run(close_provider(harness.service, harness.failures.append))
+    assert harness.failed == [("close", b"")]
 
 
 def test_an_error_that_the_protocol_knows_is_no_failure():
