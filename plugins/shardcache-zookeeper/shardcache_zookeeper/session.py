@@ -69,6 +69,8 @@ class Session:
         self._lock = threading.RLock()
         self._connected: Future[None] = _pending()
         self._nodes: dict[HeldNode, None] = {}  # in the order in which they are written to
+        # Those of locks that have just been taken: many are released before it is worth to watch them.
+        self._unwatched: set[HeldNode] = set()
         # What failed attempts may have left, by directory and guid, until it is surely gone.
         self._leftovers: dict[tuple[str, str], Future[None]] = {}
         self._beat: Future[Any] | None = None
@@ -191,6 +193,7 @@ class Session:
         try:
             with self._lock:
                 self._nodes.pop(node, None)
+                self._unwatched.discard(node)
             removal = _pending()
             removal.add_done_callback(partial(self._removed, node))
             deletion = self.delete_last(node.path)
@@ -243,13 +246,13 @@ class Session:
     # The nodes of locks that are held.
 
     def keep(self, node: HeldNode, expired: int) -> None:
-        """Keep a node of the session before which `expired` had ended, and watch it."""
+        """Keep a node of the session before which `expired` had ended; the keeper's next turn watches it."""
         with self._lock:
             self._nodes[node] = None
+            self._unwatched.add(node)
             lost = self.expired != expired
         if lost:
             self._lose([node], LOST)
-        self._watch(node)
 
     def _watch(self, node: HeldNode) -> None:
         """Have the connected server tell when the node is deleted.
@@ -273,6 +276,7 @@ class Session:
         with self._lock:
             for node in nodes:
                 self._nodes.pop(node, None)
+                self._unwatched.discard(node)
         listeners = [listener for node in nodes if (listener := node.lose(reason)) is not None]
 
         def notify() -> None:
@@ -302,11 +306,14 @@ class Session:
             return
         with self._lock:
             nodes = list(self._nodes)
+            unwatched, self._unwatched = self._unwatched, set()
         for node in nodes:
             if node.expire():
                 self.remove(node)
         self._speak()
-        if self.disconnected is None:
+        if self.disconnected is None:  # else all are watched when a server is connected
+            for node in unwatched:
+                self._watch(node)
             for directory, guid in list(self._leftovers):
                 self._clean(directory, guid)
 

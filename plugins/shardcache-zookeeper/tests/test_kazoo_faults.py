@@ -300,6 +300,7 @@ def test_a_node_that_an_operator_removes_is_a_lost_lock(make, session_of):
     client, other = make(), make()
     lease = take(client, "report", 60)
     session = session_of()
+    eventually(lambda: not session._unwatched, within=PATIENCE)
     session._due = time.monotonic() + 600  # no beat: the watch tells
     (name,) = session_nodes(session, "report")
     session.delete(f"{session.ensemble.root}/lock/report/{name}").result(PATIENCE)
@@ -318,6 +319,7 @@ def test_a_removed_node_is_noticed_at_any_age(make, session_of, before):
     client = make()
     lease = take(client, "report", 60)
     session = session_of()
+    eventually(lambda: not session._unwatched, within=PATIENCE)
     session._due = time.monotonic() + 600  # no beat: the watch tells
     (name,) = session_nodes(session, "report")
     path = f"{session.ensemble.root}/lock/report/{name}"
@@ -331,6 +333,22 @@ def test_a_removed_node_is_noticed_at_any_age(make, session_of, before):
     session.words.connect(time.monotonic() + 600, SESSION)  # nor does it end for want of beats
     session.delete(path).result(PATIENCE)
     eventually(lambda: "node is gone" in repr(lease), within=PATIENCE)
+
+
+def test_a_lock_that_is_released_soon_is_not_watched(make, session_of, monkeypatch):
+    """Its watch would delay the release by a request; one that lasts is watched with the next beat."""
+    client, watched = make(), []
+    release(client, take(client, "first", 60))
+    session = session_of()
+    watch = session._watch
+    monkeypatch.setattr(session, "_watch", lambda node: (watched.append(node), watch(node)))
+    turn = session._turn
+    monkeypatch.setattr(session, "_turn", lambda: None)
+    release(client, take(client, "short", 60))
+    lease = take(client, "long", 60)
+    turn()
+    assert [node.directory.rpartition("/")[2] for node in watched] == ["long"]
+    assert (session._unwatched, lease.valid) == (set(), True)
 
 
 def test_a_silent_server_is_given_up(make, ensemble, session_of):
