@@ -45,6 +45,7 @@ from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
 from shardcache.operations.keys import admin, ages, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
+from shardcache.operations.locks.held import close_provider
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
 from shardcache.plugin.manager import Plugins
@@ -539,7 +540,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
             )  # undoing what is left of locks needs the nodes, and their provider
         finally:
             try:
-                await self._lock_provider.close()
+                await close_provider(self._lock_provider, self._lock_failures.note)
             finally:
                 await asyncio.gather(*(backend.aclose() for backend in retired))
 

@@ -35,7 +35,7 @@ from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.result_payloads import ResultPayloads, other_codec
 from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.services import Service
-from shardcache.clients.swallowed_log import SwallowedErrorLog
+from shardcache.clients.swallowed_log import LockFailures, SwallowedErrorLog
 from shardcache.clients.tagging import DirectTagChoice, direct_tags
 from shardcache.core.cache_policy import (
     CachedTTL,
@@ -222,6 +222,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._use_namespace(space, Protection(RecomputeLog()))
         members = membership.build(topology)
         swallowed = SwallowedErrorLog()
+        self._lock_failures = LockFailures(observers)
         self._cluster: Cluster = self._cluster_type(settings, space)(
             io=io,
             topology=topology,
@@ -237,6 +238,7 @@ class ClientBase(ABC, Generic[BackendT]):
             failover=build_failover(settings, topology, members, membership.build),
             note_swallowed=swallowed.note,
             note_refused=swallowed.note_refused,
+            note_lock_failure=self._lock_failures.note,
         )
         if settings.lock_nodes is not None:
             voters = Topology(settings.lock_nodes, strategy)
@@ -421,6 +423,14 @@ class ClientBase(ABC, Generic[BackendT]):
     def observer_errors(self) -> int:
         """Return how many times an observer of this client raised; such errors reach no caller."""
         return self._cluster.observers.errors
+
+    @property
+    def lock_provider_errors(self) -> int:
+        """Return how many times the lock provider raised an error that its protocol does not know.
+
+        The release of a lock, and all that ends one, raises none of them.
+        """
+        return self._lock_failures.count
 
     @property
     def ejected(self) -> tuple[Node, ...]:

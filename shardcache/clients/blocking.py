@@ -39,6 +39,7 @@ from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
 from shardcache.operations.keys import admin, ages, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
+from shardcache.operations.locks.held import close_provider
 from shardcache.operations.port import run
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
@@ -508,7 +509,7 @@ class Client(ClientBase[Backend]):
             self._io.close()  # undoing what is left of locks needs the nodes, and their provider
         finally:
             try:
-                run(self._lock_provider.close)
+                run(lambda: close_provider(self._lock_provider, self._lock_failures.note))
             finally:
                 for backend in retired:
                     backend.close()

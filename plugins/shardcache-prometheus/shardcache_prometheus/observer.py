@@ -16,6 +16,7 @@ from shardcache import (
     ConfigurationError,
     DecodeFailed,
     LeaseLost,
+    LockProviderFailed,
     NodeEjected,
     NodeRestored,
     Observer,
@@ -93,6 +94,10 @@ class PrometheusObserver(Observer):
     def lease_lost(self, _: LeaseLost) -> None:
         """Count a lost lock."""
         self._metrics.locks_lost.inc()
+
+    def lock_provider_failed(self, event: LockProviderFailed) -> None:
+        """Count an error of a lock provider that no caller may have seen."""
+        self._metrics.lock_provider_errors.labels(event.call).inc()
 
     def node_ejected(self, event: NodeEjected) -> None:
         """Count an ejection, and show its circuit."""

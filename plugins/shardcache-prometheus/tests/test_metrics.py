@@ -12,7 +12,15 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 from shardcache_prometheus import PrometheusObserver
 
-from shardcache import CallFinished, Client, ConfigurationError, LockLost, Node, ShadowCompared
+from shardcache import (
+    CallFinished,
+    Client,
+    ConfigurationError,
+    LockLost,
+    LockProviderFailed,
+    Node,
+    ShadowCompared,
+)
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -141,6 +149,13 @@ def test_locks_that_are_lost(registry):
         with pytest.raises(LockLost):
             lease.extend()
     assert value(registry, "shardcache_locks_lost_total") == 1
+
+
+def test_what_a_lock_provider_raises(registry):
+    """By its method: no caller may have seen it."""
+    event = LockProviderFailed(b"report", "release", OSError())
+    PrometheusObserver(registry=registry).lock_provider_failed(event)
+    assert value(registry, "shardcache_lock_provider_errors_total", call="release") == 1
 
 
 def test_callers_that_were_spared(registry):

@@ -18,6 +18,7 @@ from shardcache.core.events import (
     CallFinished,
     DecodeFailed,
     KeysAccessed,
+    LockProviderFailed,
     NodeFailed,
     Observers,
     OperationFinished,
@@ -90,6 +91,7 @@ class Cluster:
         "locks",
         "members",
         "moving",
+        "note_lock_failure",
         "note_refused",
         "note_swallowed",
         "observed",
@@ -120,6 +122,7 @@ class Cluster:
         failover: Failover | None = None,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
         note_refused: Callable[[Member, NodeError], None] = lambda _member, _error: None,
+        note_lock_failure: Callable[[LockProviderFailed], None] = lambda _: None,
     ) -> None:
         self.topology = topology
         self.members = members
@@ -136,6 +139,7 @@ class Cluster:
         self.lock_provider = lock_provider
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
+        self.note_lock_failure = note_lock_failure
         self.locks: Cluster | None = None  # the cluster of nodes that serve only locks
         self.moving: Moving | None = None  # set while keys move to other nodes: see `MovingCluster`
         self.use_failover(failover)
