@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from io import BytesIO
-from itertools import count
+from itertools import count, repeat
 from secrets import randbelow
 from typing import Any, ClassVar, Final
 
@@ -22,9 +22,11 @@ from shardcache.backends.memcached.batches import (
     TEMPLATED,
     BatchReply,
     GetManyReply,
+    GetsTogetherReply,
     are_plain,
     deletes,
     first_digits,
+    gets,
     quiet_gets,
     stores,
 )
@@ -55,7 +57,6 @@ from shardcache.backends.memcached.replies import (
     RenewReply,
     StatsReply,
     WordReply,
-    match_hit,
     parse_number,
     read_get,
 )
@@ -212,6 +213,19 @@ class MemcachedWire:
         self._pending.append(pending)
         return chunks
 
+    def encode_gets(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the bytes of a `Get` of each key, and expect their replies."""
+        chunks: list[bytes] = []
+        for start in range(0, len(keys), TEMPLATED):
+            some = keys[start : start + TEMPLATED]
+            if are_plain(some):
+                first = self._reserve_tokens(len(some))
+                chunks.append(gets(some, first_digits(first)))
+                self._pending.extend(repeat(GetsTogetherReply(first, len(some)), len(some)))
+            else:
+                chunks += (chunk for key in some for chunk in self.encode(Get(key)))
+        return chunks
+
     def start_get(self, key: bytes) -> bytes | None:
         """Return the request for a plain key, or `None` for another."""
         if not is_plain(key):
@@ -258,7 +272,7 @@ class MemcachedWire:
     def _parse(self, text: bytes) -> list[Reply]:
         replies: list[Reply] = []
         pending = self._pending
-        position, size = self._take_hits(text, replies), len(text)
+        position, size = self._take_gets(text, 0, replies), len(text)
         self._needed = 0
         scanned: PendingReply | None = None
         while position < size:
@@ -283,6 +297,7 @@ class MemcachedWire:
             if reply is not MORE:
                 replies.append(reply)
                 pending.popleft()
+                position = self._take_gets(text, position, replies)
         if position < size:
             self._parts = [text[position:]]
             self._parts_size = size - position
@@ -309,25 +324,20 @@ class MemcachedWire:
             position = first.scan(text, position, self._max_value)
         return position
 
-    def _take_hits(self, text: bytes, replies: list[Reply]) -> int:
-        """Take the whole hits of single gets at the start of `text`; return where they end.
+    def _take_gets(self, text: bytes, position: int, replies: list[Reply]) -> int:
+        """Take the usual replies to gets that begin at `position`; return where they end.
 
-        Of many tasks, most replies are such. One match for each takes half the time of `take`.
+        Of many tasks, most replies are such. Read together, each takes a fifth of the time of `take`.
         """
-        pending, position = self._pending, 0
-        while self._ended is None and pending and type(first := pending[0]) is GetReply:
-            hit = match_hit(text, position)
-            if hit is None:
-                break
-            size, flags, token = hit.groups()
-            start = hit.end()
-            stop = start + int(size)
-            is_ours = b"O" + token == first.token and stop - start <= self._max_value
-            if not is_ours or not text.startswith(CRLF, stop):
-                break
-            replies.append((int(flags), text[start:stop]))
-            pending.popleft()
-            position = stop + 2
+        pending, known = self._pending, -1
+        while pending and self._ended is None and len(replies) > known:
+            first, known = pending[0], len(replies)
+            if type(first) is GetsTogetherReply:
+                position = first.take_all(text, position, self._max_value, replies)
+            elif type(first) is GetReply:
+                position = first.take_hit(text, position, self._max_value, replies)
+            for _ in range(len(replies) - known):
+                pending.popleft()
         return position
 
     def _next_part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:
