@@ -73,11 +73,11 @@ _END_LINE: Final = END + CRLF
 
 def are_plain(keys: Sequence[bytes]) -> bool:
     """Return whether a template has lines for these keys: not too many, and each as it is sent."""
-    return (
-        0 < len(keys) <= TEMPLATED
-        and len(max(keys, key=len)) <= MAX_PLAIN
-        and not b"".join(keys).translate(None, PLAIN)
-    )
+    if not 0 < len(keys) <= TEMPLATED:
+        return False
+    joined = b"".join(keys)
+    short = len(joined) <= MAX_PLAIN or max(map(len, keys)) <= MAX_PLAIN
+    return short and not joined.translate(None, PLAIN)
 
 
 def first_digits(first: int) -> bytes:
@@ -130,7 +130,7 @@ def _common_flags(
         return None
     lines = _HIT_HEADS.fill(digits, start, start + len(values)).replace(b"~", flags)
     expected = lines % tuple(map(len, values))
-    return int(flags) if b"\r\n".join((*heads, b"")) == expected else None
+    return int(flags) if b"\r\n".join(heads) == expected[: -len(CRLF)] else None
 
 
 def _read_run(  # noqa: PLR0913, PLR0917 - where it is looked for, and what is expected there
