@@ -166,15 +166,19 @@ class ReplyReader:
 
         Of many tasks, most replies are such. Read together, each takes a fifth of the time of `take`.
         """
-        pending, known = self._pending, -1
-        while pending and self._ended is None and len(replies) > known:
+        pending = self._pending
+        while pending and self._ended is None:
             first, known = pending[0], len(replies)
             if type(first) is GetsTogetherReply:
                 position = first.take_all(text, position, self._max_value, replies)
             elif type(first) is GetReply:
                 position = first.take_hit(text, position, self._max_value, replies)
-            for _ in range(len(replies) - known):
+            taken = len(replies) - known
+            if not taken:
+                break
+            while taken:
                 pending.popleft()
+                taken -= 1
         return position
 
     def _next_part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:

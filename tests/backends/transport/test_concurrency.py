@@ -13,6 +13,7 @@ import pytest
 
 from backends.fakes import fake_node
 from shardcache import AsyncClient, Client
+from shardcache.backends.transport.channel import TOGETHER
 from shardcache.errors import ValueTooLargeError
 
 KEYS = [f"k{number}" for number in range(200)]
@@ -215,7 +216,7 @@ def test_an_error_while_commands_are_encoded_reaches_their_callers(memcached_ser
                 partial_reply = idle = None
 
             channel._wire = Failing()
-            calls = [client.get("k") for _ in range(3)]
+            calls = [client.get("k") for _ in range(TOGETHER)]
             if not together:
                 calls.append(client.delete("k"))
             replies = await asyncio.gather(*calls, return_exceptions=True)

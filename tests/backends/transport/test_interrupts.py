@@ -25,6 +25,7 @@ from interrupting import interrupted
 from shardcache import Client
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis
+from shardcache.backends.transport.channel import TOGETHER
 from shardcache.backends.transport.pool import Slot
 from shardcache.core.commands import Get, Gets
 from shardcache.core.placement.nodes import Node
@@ -396,7 +397,7 @@ def test_an_interrupted_loop_mixes_up_no_replies(kind, steps, command, monkeypat
     loop.set_exception_handler(lambda _, context: raised.append(context.get("exception")))
 
     async def ask(backend, command):
-        keys = [b"%d" % next(numbers) for _ in range(3)]
+        keys = [b"%d" % next(numbers) for _ in range(TOGETHER)]
         deadline = time.monotonic() + TURN
         calls = [backend.execute(command(key), deadline) for key in keys]
         await asyncio.wait(calls)
