@@ -39,8 +39,8 @@ _begins_many: Final = re.compile(rb"[%~>|][-?\d]+\r\n").search
 # To bytes that no search for the beginning of a reply finds.
 UNLIKE_REPLIES: Final = bytes.maketrans(b"*" + _MANY, b"abcde")
 _LOOKS: Final = 16  # at single bytes: more than the headers of some ten values have by chance
-# Another look for so many bytes. Of 500 replies to `GET` of 100 bytes each, the versions alone have some 60
-# such bytes, and read here they would take six times as long.
+# In more data, one more look for every 512 bytes. Of 500 replies to `GET` of 100 bytes each, the versions alone
+# have some 60 such bytes, and read here they would take six times as long.
 _BYTES_A_LOOK: Final = 512
 # The beginning of a RESP3 reply without parts: a null, a boolean, a double, a big number, a verbatim
 # string or a long error. hiredis reads these as well.
