@@ -152,7 +152,7 @@ class Exchange(Protocol):
 
     The driver polls as `wait` says, calls `advance` when the events occur and `expire` when the wait
     is over, until `finished`, and then calls `result`. It may have an attribute `eager`: then `advance`
-    may also be called before the events occur, in vain.
+    may also be called before the events occur, and finds nothing.
     """
 
     @property

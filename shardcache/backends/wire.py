@@ -111,4 +111,4 @@ class RoomyWire(Wire, Protocol):
         """
 
     def take(self, count: int) -> list[Reply]:
-        """Do what `feed` does for so many bytes that a socket has written into `room`."""
+        """Do what `feed` does for bytes that a socket has written into `room`."""

@@ -99,7 +99,7 @@ class FanOut:
         """Take the replies that have arrived, and poll for the others.
 
         The first nodes have often answered by the time that the last is asked. To look saves each a turn
-        of the poll, in all a twentieth of a batch. The first look in vain is the last.
+        of the poll, in all a twentieth of a batch. The first look that finds nothing is the last.
         """
         looks = True
         for place, exchange in self._begun:

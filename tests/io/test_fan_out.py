@@ -96,7 +96,7 @@ def test_every_node_is_asked_before_any_is_looked_at(ask):
     assert ask(1, 1) == ["begin 0", "begin 1", "look 0", "look 1"]
 
 
-def test_the_first_look_in_vain_is_the_last(ask):
+def test_the_first_look_that_finds_nothing_is_the_last(ask):
     """The rest is polled for: on a network, no reply is there yet."""
     assert ask(1, 2, 1)[3:] == ["look 0", "look 1", "look 1", "look 2"]
 

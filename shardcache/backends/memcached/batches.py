@@ -30,7 +30,7 @@ from shardcache.backends.memcached.replies import (
 )
 from shardcache.backends.transport.coalesce import CHUNK
 from shardcache.backends.wire import UNUSUAL
-from shardcache.core.commands import Payload, Reply
+from shardcache.core.commands import Hits, Payload, Reply
 from shardcache.core.keys import MAX_PLAIN, PLAIN
 from shardcache.errors import NodeError
 
@@ -252,7 +252,7 @@ class GetManyReply:
         if 0 < len(values) == self._count <= TEMPLATED:
             flags = _common_flags(heads, values, first_digits(self._first), 0)
             if flags is not None:
-                return list(zip(repeat(flags), values))
+                return Hits(flags, values)
         return self._read_one_by_one(heads, values)
 
     def take_run(self, text: bytes, position: int, largest: int) -> int:

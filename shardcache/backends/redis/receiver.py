@@ -11,7 +11,7 @@ import hiredis
 
 from shardcache.backends.redis.header import HEADER_SIZE, from_redis_all
 from shardcache.backends.redis.options import RedisOptions
-from shardcache.backends.redis.parsing import VALUE
+from shardcache.backends.redis.parsing import VALUE, parse_left, parse_value
 from shardcache.backends.redis.reader import (
     INCOMPLETE,
     LARGEST,
@@ -27,8 +27,13 @@ from shardcache.backends.redis.refusals import (
 )
 from shardcache.backends.redis.replies import MORE, More, PendingReply, Refusal, UnexpectedError
 from shardcache.backends.wire import UNUSUAL
-from shardcache.core.commands import Reply
-from shardcache.errors import NodeProtocolError, TooManyConnectionsError, ValueTooLargeError
+from shardcache.core.commands import UNREAD, Payload, Reply
+from shardcache.errors import (
+    NodeError,
+    NodeProtocolError,
+    TooManyConnectionsError,
+    ValueTooLargeError,
+)
 
 _REFUSALS: Final = (hiredis.ReplyError, TooLarge)
 
@@ -151,6 +156,40 @@ class Receiver:
             return [self._limit_size(each) for each in raw]
         limit = self._options.max_value_bytes
         return TooLarge(len(raw)) if type(raw) is bytes and len(raw) > limit else raw
+
+    def _limited_array(self, data: bytes, values: int) -> Any:
+        return self._limit_size(self._replies.whole_array(data, values))
+
+    def _parse_values(self, raw: Any) -> list[Payload | NodeError | None]:  # as the server sent it
+        if type(raw) is not list:
+            raise UnexpectedError
+        payloads: list[Any]
+        try:
+            payloads = from_redis_all(raw)
+        except TypeError:
+            payloads = [
+                self._too_large_error(value) if isinstance(value, TooLarge) else parse_value(value)
+                for value in raw
+            ]
+        return payloads
+
+    def _parse_aged(
+        self, raw: Any
+    ) -> tuple[Payload, float] | NodeError | None:  # as the server sent it
+        if type(raw) is not list:
+            raise UnexpectedError
+        value, left = raw
+        if isinstance(value, TooLarge):
+            return self._too_large_error(value)
+        payload = parse_value(value)
+        return None if payload is None else (payload, parse_left(left))
+
+    def _parse_peeked(self, raw: Any) -> Reply:  # as above
+        aged = self._parse_aged(raw)
+        if not isinstance(aged, tuple):
+            return aged
+        (flags, _), left = aged
+        return (flags, UNREAD), left
 
     def _take_refusal(self, raw: hiredis.ReplyError | TooLarge) -> Reply | More:
         if isinstance(raw, TooLarge):

@@ -36,7 +36,6 @@ from shardcache.backends.redis.header import (
     LAST_VERSION,
     NOTHING_BARE,
     VERSION_SIZE,
-    from_redis_all,
     from_redis_reply,
     header_of,
     to_redis,
@@ -56,7 +55,6 @@ from shardcache.backends.redis.parsing import (
     digest,
     expected_digest,
     parse_count,
-    parse_left,
     parse_ok_or_none,
     parse_signed,
     parse_value,
@@ -64,7 +62,6 @@ from shardcache.backends.redis.parsing import (
 from shardcache.backends.redis.reader import (
     LONGEST_SIZE,
     UNLIKE_REPLIES,
-    TooLarge,
 )
 from shardcache.backends.redis.receiver import Receiver
 from shardcache.backends.redis.replies import (
@@ -74,7 +71,6 @@ from shardcache.backends.redis.replies import (
     PingReply,
     Refusal,
     SingleReply,
-    UnexpectedError,
     parse_flag,
     parse_pong,
 )
@@ -95,7 +91,6 @@ from shardcache.backends.transport.coalesce import coalesce
 from shardcache.backends.transport.sockets import LARGE
 from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import (
-    UNREAD,
     Acquire,
     Acquired,
     Cas,
@@ -256,22 +251,6 @@ class RedisWire(Receiver):
         self._pending.append(ArraysReply([None] * len(keys), pieces, self._parse_values, read))
         return chunks
 
-    def _limited_array(self, data: bytes, values: int) -> Any:
-        return self._limit_size(self._replies.whole_array(data, values))
-
-    def _parse_values(self, raw: Any) -> list[Payload | NodeError | None]:  # as the server sent it
-        if type(raw) is not list:
-            raise UnexpectedError
-        payloads: list[Any]
-        try:
-            payloads = from_redis_all(raw)
-        except TypeError:
-            payloads = [
-                self._too_large_error(value) if isinstance(value, TooLarge) else parse_value(value)
-                for value in raw
-            ]
-        return payloads
-
     @_encoders.handles(Gets)
     def _gets(self, command: Gets) -> Sequence[bytes]:
         version, limit = self._next_version(), b"%d" % self._options.max_value_bytes
@@ -290,24 +269,6 @@ class RedisWire(Receiver):
     def _peek(self, command: Peek) -> Sequence[bytes]:
         last = b"%d" % (HEADER_SIZE - 1)
         return self._ask_script(PairReply(self._parse_peeked), PEEK, command.key, last)
-
-    def _parse_aged(
-        self, raw: Any
-    ) -> tuple[Payload, float] | NodeError | None:  # as the server sent it
-        if type(raw) is not list:
-            raise UnexpectedError
-        value, left = raw
-        if isinstance(value, TooLarge):
-            return self._too_large_error(value)
-        payload = parse_value(value)
-        return None if payload is None else (payload, parse_left(left))
-
-    def _parse_peeked(self, raw: Any) -> Reply:  # as above
-        aged = self._parse_aged(raw)
-        if not isinstance(aged, tuple):
-            return aged
-        (flags, _), left = aged
-        return (flags, UNREAD), left
 
     @_encoders.handles(Set)
     def _set(self, command: Set) -> Sequence[bytes]:

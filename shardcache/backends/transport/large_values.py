@@ -72,5 +72,5 @@ class LargeValue:
 
 
 def is_large(missing: int) -> bool:
-    """Return whether so many bytes of a value are to come that a block for them is worth it."""
+    """Return whether a block is worth it for the bytes of a value that are missing."""
     return missing > LARGE

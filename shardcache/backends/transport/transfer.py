@@ -13,7 +13,7 @@ from typing import Final
 
 from shardcache.backends.base import Wait
 from shardcache.backends.transport.pool import SLACK, Connection
-from shardcache.backends.transport.sockets import FIRST_READ, READ, WOULD_BLOCK
+from shardcache.backends.transport.sockets import FIRST_READ, LARGE_READ, READ, WOULD_BLOCK
 from shardcache.backends.wire import UNUSUAL
 from shardcache.core.capabilities import IDEMPOTENT
 from shardcache.core.commands import Command, Reply
@@ -174,7 +174,8 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
 
 def pull(connection: Connection) -> list[Reply]:
     """Receive until a reply is complete, no bytes are left, or the clock must be checked."""
-    size, plain, arrived = FIRST_READ, connection.plain, False
+    size, plain, arrived = connection.first_read, connection.plain, False
+    connection.first_read = FIRST_READ
     for turn in count():
         try:  # the text of `try_recv` and `_feed`, to save the calls
             data = connection.recv(size, MSG_DONTWAIT) if plain else connection.try_recv(size)
@@ -182,6 +183,8 @@ def pull(connection: Connection) -> list[Reply]:
                 raise ConnectionResetError(CLOSED)
             connection.answered = arrived = True
             replies = connection.wire.feed(data)
+            if len(data) >= FIRST_READ:  # as the next reply will often be
+                connection.first_read = LARGE_READ
             if not replies and (room := connection.room()) is not None:
                 replies = _receive_into(connection, room, MSG_DONTWAIT)
         except WOULD_BLOCK:

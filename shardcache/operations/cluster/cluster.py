@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from shardcache.core.commands import (
     Command,
+    Hits,
     Payload,
     Reply,
     keys_of,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:  # it routes keys to members, as this module does
     from shardcache.operations.cluster.moves import Move, Moving
 
 # The types of replies about single keys when nothing failed.
-_GOOD: Final = frozenset({tuple, bool, type(None)})
+_GOOD: Final = frozenset({tuple, bool, type(None), Hits})
 
 # One of the two doors to many nodes, as `compare_and_change` takes it.
 AskMany: TypeAlias = Callable[
