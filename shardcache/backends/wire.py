@@ -51,6 +51,9 @@ class Wire(Protocol):
         `ValueTooLargeError` if the node cannot take it. Nothing is sent or expected then.
         """
 
+    def encode_gets(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the bytes of a `Get` of each key, and expect their replies. There is no error to raise."""
+
     def feed(self, data: bytes) -> list[Reply]:
         """Accept bytes in fragments of any size; return the replies that are now complete.
 

@@ -8,8 +8,9 @@ NamedTuples, because a frozen dataclass costs 1 µs to build and these 0.25.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
+from functools import partial
 from itertools import islice, repeat
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -34,6 +35,10 @@ class Get(NamedTuple):
     """Read one key. Reply: its payload, or `None`."""
 
     key: bytes
+
+
+# A `Get` of the fields in a tuple, in half the time: every `get` of asyncio makes one.
+make_get: Final[Callable[[tuple[bytes]], Get]] = partial(tuple.__new__, Get)
 
 
 class GetMany(NamedTuple):

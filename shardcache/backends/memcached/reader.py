@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from shardcache.backends.memcached.batches import BatchReply, GetManyReply
+from shardcache.backends.memcached.batches import BatchReply, GetManyReply, GetsTogetherReply
 from shardcache.backends.memcached.replies import (
     CRLF,
     MORE,
@@ -14,7 +14,6 @@ from shardcache.backends.memcached.replies import (
     GetReply,
     Head,
     PendingReply,
-    match_hit,
     parse_number,
 )
 from shardcache.backends.transport.large_values import LargeValue, is_large
@@ -111,7 +110,7 @@ class ReplyReader:
     def _parse(self, text: bytes) -> list[Reply]:
         replies: list[Reply] = []
         pending = self._pending
-        position, size = self._take_hits(text, replies), len(text)
+        position, size = self._take_gets(text, 0, replies), len(text)
         self._needed = 0
         scanned: PendingReply | None = None
         while position < size or self._ended is not None:
@@ -136,6 +135,7 @@ class ReplyReader:
             if reply is not MORE:
                 replies.append(reply)
                 pending.popleft()
+                position = self._take_gets(text, position, replies)
         if position < size:
             self._parts = [text[position:]]
             self._parts_size = size - position
@@ -161,25 +161,24 @@ class ReplyReader:
             position = first.scan(text, position, self._max_value)
         return position
 
-    def _take_hits(self, text: bytes, replies: list[Reply]) -> int:
-        """Take the whole hits of single gets at the start of `text`; return where they end.
+    def _take_gets(self, text: bytes, position: int, replies: list[Reply]) -> int:
+        """Take the usual replies to gets that begin at `position`; return where they end.
 
-        Of many tasks, most replies are such. One match for each takes half the time of `take`.
+        Of many tasks, most replies are such. Read together, each takes a fifth of the time of `take`.
         """
-        pending, position = self._pending, 0
-        while self._ended is None and pending and type(first := pending[0]) is GetReply:
-            hit = match_hit(text, position)
-            if hit is None:
+        pending = self._pending
+        while pending and self._ended is None:
+            first, known = pending[0], len(replies)
+            if type(first) is GetsTogetherReply:
+                position = first.take_all(text, position, self._max_value, replies)
+            elif type(first) is GetReply:
+                position = first.take_hit(text, position, self._max_value, replies)
+            taken = len(replies) - known
+            if not taken:
                 break
-            size, flags, token = hit.groups()
-            start = hit.end()
-            stop = start + int(size)
-            is_ours = b"O" + token == first.token and stop - start <= self._max_value
-            if not is_ours or not text.startswith(CRLF, stop):
-                break
-            replies.append((int(flags), text[start:stop]))
-            pending.popleft()
-            position = stop + 2
+            while taken:
+                pending.popleft()
+                taken -= 1
         return position
 
     def _next_part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:

@@ -148,6 +148,20 @@ class GetReply(SingleReply):
         """Return the payload if `data` is exactly this hit, or `None` if it is a miss."""
         return read_get(data, b" %b\r\n" % self.token)
 
+    def take_hit(self, text: bytes, position: int, largest: int, replies: list[Reply]) -> int:
+        """Append the payload if this hit begins at `position`, and is there whole; return where it ends."""
+        hit = match_hit(text, position)
+        if hit is None:
+            return position
+        size, flags, token = hit.groups()
+        start = hit.end()
+        stop = start + int(size)
+        is_ours = b"O" + token == self.token and stop - start <= largest
+        if not is_ours or not text.startswith(CRLF, stop):
+            return position
+        replies.append((int(flags), text[start:stop]))
+        return stop + len(CRLF)
+
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the payload, or `None` on a miss."""
         match head:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 from collections.abc import Callable, Hashable, Sequence
-from itertools import count
+from itertools import count, repeat
 from typing import Any, ClassVar
 
 from shardcache.backends.expiry import memcached_exptime
@@ -19,9 +19,11 @@ from shardcache.backends.memcached.batches import (
     TEMPLATED,
     BatchReply,
     GetManyReply,
+    GetsTogetherReply,
     are_plain,
     deletes,
     first_digits,
+    gets,
     quiet_gets,
     stores,
 )
@@ -124,6 +126,19 @@ class MemcachedWire(StraightWay):
         else:
             chunks, pending = self._encoders[type(command)](self, command)
         self._pending.append(pending)
+        return chunks
+
+    def encode_gets(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the bytes of a `Get` of each key, and expect their replies."""
+        chunks: list[bytes] = []
+        for start in range(0, len(keys), TEMPLATED):
+            some = keys[start : start + TEMPLATED]
+            if are_plain(some):
+                first = self._reserve_tokens(len(some))
+                chunks.append(gets(some, first_digits(first)))
+                self._pending.extend(repeat(GetsTogetherReply(first, len(some)), len(some)))
+            else:
+                chunks += (chunk for key in some for chunk in self.encode(Get(key)))
         return chunks
 
     def _next_token(self) -> int:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from secrets import token_bytes
 from typing import Any, ClassVar, Final
 
@@ -19,6 +20,7 @@ from shardcache.backends.handlers import Handlers
 from shardcache.backends.redis.batches import (
     DEL_LINE,
     DELETED_LINES,
+    GET_LINE,
     SET_LINE,
     STORED_LINES,
     ArraysReply,
@@ -171,9 +173,15 @@ class RedisWire(Receiver):
             return sent
         return self._encoders[type(command)](self, command)
 
+    def encode_gets(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the bytes of a `Get` of each key, and expect their replies."""
+        sent = filled(GET_LINE, [each for key in keys for each in (len(key), key)])
+        self._pending.extend(repeat(VALUE, len(keys)))
+        return sent
+
     def start_get(self, key: bytes) -> bytes:
         """Return the request, whatever the key."""
-        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+        return GET_LINE % (len(key), key)
 
     def end_get(self, data: bytes) -> Reply:
         """Return the payload, or `None` for a miss, else `UNUSUAL`."""
