@@ -193,16 +193,17 @@ class ClientBase(ABC, Generic[BackendT]):
         io = self._make_io()
         payloads = build_payloads(codec, settings, io.wall)
         self._shadow: ShadowService | None = None
+        sampling = None
         if settings.shadow is not None:
             from shardcache.clients.shadow import ShadowService  # noqa: PLC0415 - as above
 
             self._shadow = ShadowService(
                 settings.shadow, plugins, options, strategy, payloads, observers
             )
-            io = self._shadow.sampling(io)
+            io, sampling = self._shadow.sampling(io), self._shadow.sampling_straight
         connect = self._connector(plugins, options)
         membership = Membership(
-            plugins, connect, payloads.others, ssl_context, self._make_closer(io)
+            plugins, connect, payloads.others, ssl_context, self._make_closer(io), sampling
         )
         ejector = self._make_ejector(
             shared_prober(options), observers, weakref.ref(membership), plugins, options

@@ -24,7 +24,7 @@ from shardcache.core.values.other_clients import OtherClients, largest_value
 from shardcache.errors import ClientClosedError
 from shardcache.log import log
 from shardcache.operations.cluster.cluster import Cluster
-from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.members import GetStraight, Member
 from shardcache.operations.cluster.moves import Move
 from shardcache.operations.cluster.warming import with_move
 from shardcache.operations.locks.redlock import Redlock
@@ -55,14 +55,16 @@ class Membership(Generic[BackendT]):
     serve them to the end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a client is built from
         self,
         plugins: Plugins,
         connect: Callable[[Node], BackendT],
         others: OtherClients,
         ssl_context: ssl.SSLContext | None,
         close_later: Callable[[list[BackendT]], None],
+        sampling: Callable[[GetStraight], GetStraight] | None = None,
     ) -> None:
+        """Prepare for members; `sampling` is put around the straight way of their reads, for a shadow."""
         self.cluster: Cluster  # set by `begin`
         self.services = Services()
         self._plugins = plugins
@@ -70,6 +72,7 @@ class Membership(Generic[BackendT]):
         self._others = others
         self._ssl_context = ssl_context
         self._close_later = close_later
+        self._sampling = sampling
         self._handles: LiveObjects[Handle] = LiveObjects()
         self._namespaces: weakref.WeakValueDictionary[str, Namespace]
         self._namespaces = weakref.WeakValueDictionary()
@@ -309,6 +312,8 @@ class Membership(Generic[BackendT]):
 
     def _member(self, node: Node) -> Member:
         member = Member(node, self._connect(node))
+        if self._sampling is not None and member.get_straight is not None:
+            member.get_straight = self._sampling(member.get_straight)
         others = self._others  # what a node may hold is what may be read of it
         others.largest = max(others.largest, largest_value(node.address.options))
         for caution in url_warnings(node):

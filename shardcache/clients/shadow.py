@@ -21,7 +21,7 @@ from shardcache.core.shadow import SampledReads
 from shardcache.core.values.payloads import Payloads
 from shardcache.io.blocking import BlockingIO
 from shardcache.log import log
-from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.members import GetStraight, Member
 from shardcache.operations.keys.shadowing import Comparer, Rules, Side
 from shardcache.operations.port import IO, Enough, run
 from shardcache.plugin.manager import Plugins
@@ -75,6 +75,19 @@ class ShadowService:
     def sampling(self, io: IO[Any]) -> IO[Any]:
         """Return a port that notes what is read, and else is the client's."""
         return cast("IO[Any]", SamplingIO(io, self._reads))
+
+    def sampling_straight(self, get_straight: GetStraight) -> GetStraight:
+        """Return the straight way of a member's reads, which passes no port, noting what is read."""
+        reads = self._reads
+
+        def sampling_get_straight(key: bytes, began: float, seconds: float) -> Reply:
+            if reads.to_skip > 0:  # most calls
+                reads.to_skip -= 1
+            else:
+                reads.note((key,))
+            return get_straight(key, began, seconds)
+
+        return sampling_get_straight
 
     def follow(self, membership: Membership[Any]) -> None:
         """Compare with the present nodes of a client; its first call starts the thread."""
@@ -149,13 +162,13 @@ class ShadowService:
 class SamplingIO:
     """A port that notes the names of the keys that are read, and else is the port it stands for."""
 
-    __slots__ = ("_io", "_reads", "call", "now", "single_flight")
-
-    straight = False
+    __slots__ = ("_io", "_reads", "call", "now", "single_flight", "straight")
 
     def __init__(self, io: IO[Any], reads: SampledReads) -> None:  # as `Cluster` takes it
         self._io = io
         self._reads = reads
+        # A blocking read notes its key on the straight way too (`sampling_straight`).
+        self.straight = isinstance(io, BlockingIO)
         # What most calls need is looked up once.
         self.call = _sampling(io.call, reads)
         self.now = io.now

@@ -235,7 +235,7 @@ class Operations(Observer):
 
 
 def test_what_others_hear_of_takes_the_general_way(make_memcached):
-    """An observer of operations, a shadow, a generation in the keys, a change of nodes: none is passed by."""
+    """An observer of operations, a generation in the keys, a change of nodes: none is passed by."""
     server, other = make_memcached(), make_memcached()
     counting = Counting()
     with Client(server.url, observers=[counting]) as client:
@@ -251,17 +251,31 @@ def test_what_others_hear_of_takes_the_general_way(make_memcached):
         assert not client._cluster.straight
     with (
         Client(server.url, clearable=True, namespace="n") as cleared,
-        Client(server.url, shadow=Shadow(other.url, sample=1.0)) as shadowed,
         Client(server.url) as moving,
     ):
         assert moving._cluster.straight
         moving.add_node(other.url, warm_for=60)
-        for client in (cleared, shadowed, moving):
+        for client in (cleared, moving):
             assert not client._cluster.straight
             assert client.set("k", 1)
             assert client.get("k") == 1
         moving.remove_node(moving.node_for("k").name)
         assert moving._cluster.straight
+
+
+def test_a_shadow_hears_of_the_straight_way(make_memcached):
+    """It must not make a `get` slower, and compares what is read there, whoever reads it."""
+    server, other = make_memcached(), make_memcached()
+    shadow = Shadow(other.url, sample=1.0, settle=0)
+    with Client(server.url, shadow=shadow, timeout=10) as client:
+        client.set("k", 1)
+        assert client._cluster.straight
+        assert client.get("k") == 1
+        eventually(lambda: client.counters().shadow["only_here"] == 1, within=10)
+        assert client.get_or_set("cached", lambda: 1, ttl=60) == 1
+        read = sum(client.counters().shadow.values())
+        assert client.get_or_set("cached", lambda: 1, ttl=60) == 1
+        eventually(lambda: sum(client.counters().shadow.values()) > read, within=10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

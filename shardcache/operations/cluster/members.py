@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ref
 
 from shardcache.core.capabilities import EVERYTHING
@@ -16,6 +16,9 @@ from shardcache.operations.cluster.pending import PendingDeletes
 if TYPE_CHECKING:  # they work on members
     from shardcache.operations.cluster.ejection import Ejector
     from shardcache.operations.cluster.leftovers import Leftover
+
+# Reads a key in one call; it takes when the call began, and its seconds.
+GetStraight: TypeAlias = Callable[[bytes, float, float], Reply]
 
 
 class SharedHealth(Health):
@@ -100,9 +103,7 @@ class Member:
         self.backend = backend
         self.supports: frozenset[type] = getattr(backend, "supports", EVERYTHING)
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
-        self.get_straight: Callable[[bytes, float, float], Reply] | None = getattr(
-            backend, "get_straight", None
-        )
+        self.get_straight: GetStraight | None = getattr(backend, "get_straight", None)
         self.health = SharedHealth()
         self.successor: Member | None = None
         self.leftovers: dict[tuple[bytes, Payload], Leftover] = {}  # by key and token

@@ -296,7 +296,7 @@ def test_an_interrupted_call_closes_its_connections(make_memcached):
             raise KeyboardInterrupt
 
         asks = [(backend, Get(b"k")) for backend in backends]
-        for server in servers:  # else all may have answered before it is asked whether that is enough
+        for server in servers:  # else all may have answered before the callback is asked
             server.pause()
         with pytest.raises(KeyboardInterrupt) as raised:  # whose trace keeps all that it met alive
             step(cluster.io.call_many(asks, cluster.deadline(), interrupted))
