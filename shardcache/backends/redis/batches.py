@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from shardcache.backends.redis.reader import Status
 from shardcache.backends.redis.replies import (
     MORE,
     RAW_OF_LINE,
@@ -165,7 +166,7 @@ class LinesReply:
 
     def take(self, raw: Any) -> Reply | More:
         """Fill the next place."""
-        answer = self._answers.get(raw) if type(raw) in {bytes, int} else None
+        answer = self._answers.get(raw) if type(raw) in {Status, int} else None
         if answer is None:
             raise UnexpectedError
         return self._fill(answer)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, ClassVar, Final, Protocol
 
+from shardcache.backends.redis.reader import Status
 from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import Reply
 from shardcache.errors import ConfigurationError, NodeError, NodeRefusedError, NodeTimeoutError
 
-# A parsed reply of the server is bytes, an int, a list or None, hence `Any`.
+# A parsed reply of the server is bytes, a `Status`, an int, a list or None, hence `Any`.
 
 Refusal = NodeError | ConfigurationError
 
@@ -25,8 +26,8 @@ class More(Enum):
 MORE: Final = More.MORE
 
 
-# The lines that most writes are answered by, with what hiredis reads of them.
-RAW_OF_LINE: Final[dict[bytes, Any]] = {b"+OK": b"OK", b":1": 1, b":0": 0}
+# The lines that most writes are answered by, with what is read of them.
+RAW_OF_LINE: Final[dict[bytes, Any]] = {b"+OK": Status(b"OK"), b":1": 1, b":0": 0}
 _RAW_OF_REPLY: Final = {line + b"\r\n": raw for line, raw in RAW_OF_LINE.items()} | {
     b"$-1\r\n": None
 }
@@ -192,7 +193,7 @@ def late_error(node: str) -> NodeTimeoutError:
 
 def parse_pong(raw: Any) -> bool:
     """Return `True` for the answer to a ping; raise `UnexpectedError` for another reply."""
-    if raw != b"PONG":
+    if type(raw) is not Status or raw != b"PONG":
         raise UnexpectedError
     return True
 

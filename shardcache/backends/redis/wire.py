@@ -66,6 +66,7 @@ from shardcache.backends.redis.reader import (
     UNLIKE_REPLIES,
     MalformedReplyError,
     ReplyReader,
+    Status,
     TooLarge,
 )
 from shardcache.backends.redis.refusals import (
@@ -282,7 +283,7 @@ class RedisWire:
         while self._unanswered and (raw := self._replies.read(0)) is not INCOMPLETE:
             if isinstance(raw, hiredis.ReplyError):
                 raise greeting_refusal(str(raw), self._unanswered[0], self._node)
-            if raw != b"OK":
+            if type(raw) is not Status or raw != b"OK":
                 raise UnexpectedError
             self._unanswered.popleft()
 
