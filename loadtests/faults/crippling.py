@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeError, NodeTimeoutError
 from shardcache.backends.memcached import wire
-from shardcache.backends.redis import batches, replies
+from shardcache.backends.redis import reader, replies
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, dial, pool
 from shardcache.clients import asyncio as asyncio_client
@@ -236,9 +236,9 @@ def _without_clock() -> None:
     fanout.FanOut._expire = expire_when_idle
 
 
-def _without_pieces() -> None:
-    """Read all keys of a node by one command."""
-    batches.MGET_KEYS, batches.MGET_BYTES = 1_000_000, 1 << 40
+def _without_arrivals() -> None:
+    """Drop the values of an array that is late, whole as they are."""
+    reader.ReplyReader.arriving = property(lambda _: [])
 
 
 def _without_last_address() -> None:
@@ -386,7 +386,7 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "announcement": _without_announcement,
     "restraint": _without_restraint,
     "clock": _without_clock,
-    "pieces": _without_pieces,
+    "arrivals": _without_arrivals,
     "last-address": _without_last_address,
     "drops": _without_drops,
     "votes": _without_votes,

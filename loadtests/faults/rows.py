@@ -183,7 +183,7 @@ ROWS: Final = (
         crews=(THREAD, TASK),
         kinds=ALL,
         quick=True,
-        guards=(Guard("pieces", "values kept", THREAD, "redis", quick=True),),
+        guards=(Guard("arrivals", "values kept", THREAD, "redis", quick=True),),
     ),
     Row(
         name="names",

@@ -119,6 +119,11 @@ class ReplyReader:
         read = self._place == len(self._data) and not (self._arrived or self._left or self.ready)
         return read and not self._skipped
 
+    @property
+    def arriving(self) -> list[Any]:
+        """Return the values so far of the array that is arriving; none if none is."""
+        return self._values if self._left else []
+
     def feed(self, data: bytes) -> None:
         """Accept bytes in fragments of any size."""
         if self._skipped:

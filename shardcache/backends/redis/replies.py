@@ -53,8 +53,11 @@ class PendingReply(Protocol):
     def refuse(self, error: Refusal) -> Reply | More:
         """Accept an error in place of the server's next reply; its cause has the server's text."""
 
-    def partial_reply(self, node: str) -> Reply:
-        """Return what has arrived, with a `NodeTimeoutError` in each gap."""
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:
+        """Return what has arrived, with a `NodeTimeoutError` in each gap.
+
+        `arrived` has the values so far of the array that the server is sending.
+        """
 
 
 class SingleReply:
@@ -85,8 +88,8 @@ class SingleReply:
         """Return the error, translated."""
         return error if self._translate is None else self._translate(error)
 
-    def partial_reply(self, node: str) -> Reply:
-        """Return a timeout: nothing else of a single reply can have arrived."""
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:  # noqa: ARG002 - as below
+        """Return a timeout: a part of a single reply is of no use."""
         return late_error(node)
 
 
@@ -134,10 +137,11 @@ class ListReply:
             self._fault = error
         return self._fill(self._pending[0][1].refuse(error))
 
-    def partial_reply(self, node: str) -> Reply:
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:
         """Return what has arrived, with a timeout in each gap."""
         for place, pending in self._pending:
-            self._replies[place] = pending.partial_reply(node)
+            self._replies[place] = pending.partial_reply(node, arrived)
+            arrived = []  # which are of the oldest command
         return self._replies
 
     def _fill(self, reply: Reply | More) -> Reply | More:
@@ -181,8 +185,8 @@ class PingReply:
         serving = isinstance(error, NodeRefusedError) or self._answer is not True
         return self._answer if serving else error
 
-    def partial_reply(self, node: str) -> Reply:
-        """Return a timeout: nothing else of a single reply can have arrived."""
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:  # noqa: ARG002 - as below
+        """Return a timeout: a part of a single reply is of no use."""
         return late_error(node)
 
 

@@ -277,7 +277,10 @@ class RedisWire:
 
     def partial_reply(self) -> Reply:
         """Return what has arrived for the oldest command, with timeouts in the gaps."""
-        return self._pending[0].partial_reply(self._node)
+        arrived = (
+            self._limit_size(self._replies.arriving) if self._limited else self._replies.arriving
+        )
+        return self._pending[0].partial_reply(self._node, arrived)
 
     def _greet(self) -> None:
         while self._unanswered and (raw := self._replies.read(0)) is not INCOMPLETE:
