@@ -159,6 +159,7 @@ def _without_aborts() -> None:
             self.idle.append(connection)
 
     pool.Pool.discard = keep
+    channel.Channel._abort = lambda _: None
 
 
 def _without_fork_hooks() -> None:

@@ -301,6 +301,15 @@ ROWS: Final = (
     ),
     Row(
         name="C3",
+        fault="an event loop interrupted by signals, calls timed out",
+        scene=broken.looped,
+        crews=(TASK,),
+        kinds=WITH_PYMEMCACHE,
+        quick=True,
+        guards=(Guard("aborts", "calls that hung", TASK, "redis", quick=True),),
+    ),
+    Row(
+        name="C3",
         fault="calls broken off by gevent's timeouts",
         scene=broken.timed_out,
         crews=(GREENLETS,),

@@ -298,26 +298,35 @@ class Channel:
             return
         self._dial = None
         self._backend.dialed += 1
-        self._use(sock, wire)
+        try:
+            self._use(sock, wire)
+            self._send_queued(wire)
+        except BaseException:
+            self._abort()
+            raise
+        self._after_reply()
+
+    def _send_queued(self, wire: Wire) -> None:
         while self._queued:
-            call = self._queued.popleft()
+            call = self._queued[0]  # removed last: an interrupt before would lose it
             if not call.future.done():
                 self._encode(call, wire)
-        self._after_reply()
+            if self._queued:  # it is empty after an error for which all were given up
+                self._queued.popleft()
 
     def _use(self, sock: socket.socket, wire: Wire) -> None:
         """Start to use a connection."""
+        self._descriptor = descriptor = sock.fileno()
         self._sock, self._wire = sock, wire
         self._last_used = time.monotonic()
-        self._descriptor = descriptor = sock.fileno()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._reference.sock = sock
         self.loop.add_reader(descriptor, read, self._reference)
 
     def _fail_queued(self, error: BaseException) -> None:
-        if not isinstance(error, Exception):
-            error = NodeUnavailableError("the dial was cancelled", self._backend.node)
+        if not isinstance(error, Exception):  # cancelled or interrupted: no fault of the node
+            error = cut_off_error(self._backend.node)
         if isinstance(error, TooManyConnectionsError):
             error = self._backend.record_refused(self, error)
         queued, self._queued = self._queued, deque()
@@ -329,17 +338,17 @@ class Channel:
         """Send all commands of this turn in one write."""
         self._flushing = False
         sock, unsent = self._sock, self._unsent
-        if sock is None or not unsent:
-            return
-        if len(unsent) > 1 and sum(map(len, unsent)) <= JOIN_LIMIT:
-            joined = b"".join(unsent)
-            unsent.clear()
-            unsent.append(joined)
-        self._last_used = now = time.monotonic()
-        if self._resumes:
-            self._resumes = False
-            self._asked_at = now
-        try:
+        try:  # an interrupt before anything is sent would leave it unsent
+            if sock is None or not unsent:
+                return
+            if len(unsent) > 1 and sum(map(len, unsent)) <= JOIN_LIMIT:
+                joined = b"".join(unsent)
+                unsent.clear()
+                unsent.append(joined)
+            self._last_used = now = time.monotonic()
+            if self._resumes:
+                self._resumes = False
+                self._asked_at = now
             _send(sock, unsent)
         except WOULD_BLOCK:
             self._wait_writable()
@@ -373,10 +382,10 @@ class Channel:
                 continue  # TLS may buffer bytes that no poll reports, until it raises "want read"
         except WOULD_BLOCK:
             pass
-        except Exception as error:  # noqa: BLE001 - every waiting call gets it
+        except (OSError, ShardCacheError) as error:
             self._handle_loss(error)
             return
-        except BaseException:
+        except BaseException:  # such as an error of a signal handler: no fault of the node
             self._abort()
             raise
         self._after_reply()
@@ -527,6 +536,8 @@ class Channel:
     def _is_excused(self, call: Call) -> bool:
         """Return whether a late reply says nothing about its node: it was sending, or we were delayed."""
         timeout = self._backend.options.call_timeout
+        if self._flushing and self._last_used < call.deadline - timeout:
+            return True  # it was never sent: an interrupt has lost the callback that sends
         if call.deadline <= self._delayed_until and self._delay > timeout / 2:
             return True
         return time.monotonic() - self._last_received < self._longest_silence
@@ -544,16 +555,22 @@ class Channel:
         again = self._answered and isinstance(error, ConnectionError)
         failure = self._error_for(error)
         sent, self._sent = self._sent, deque()
-        self._close()
-        for call in sent:
-            if call.future.done():
-                continue
-            if again and not call.retried and type(call.command) in IDEMPOTENT:
-                call.retried = True
-                self._backend.retried += 1
-                self._backend.submit(call)
-            else:
+        try:
+            self._close()
+            for call in sent:
+                if again and self._may_retry(call):
+                    call.retried = True
+                    self._backend.retried += 1
+                    self._backend.submit(call)
+                else:
+                    call.settle(failure)
+        except BaseException:  # no caller waits for ever
+            for call in sent:
                 call.settle(failure)
+            raise
+
+    def _may_retry(self, call: Call) -> bool:
+        return not (call.future.done() or call.retried) and type(call.command) in IDEMPOTENT
 
     def _error_for(self, error: Exception) -> Exception:
         if isinstance(error, TooManyConnectionsError):
@@ -569,10 +586,10 @@ class Channel:
         self._reference.channel = self._reference.sock = None
         self._backend.forget(self)
         self._urgent.clear()
-        queued, self._queued = self._queued, deque()
-        sent, self._sent = self._sent, deque()
-        for call in (*queued, *sent):
+        # Settled before they are removed: an interrupt between the two would lose them.
+        for call in (*self._queued, *self._sent):
             call.settle(NodeUnavailableError("the connection was closed", self._backend.node))
+        self._queued, self._sent = deque(), deque()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
