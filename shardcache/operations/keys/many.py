@@ -35,7 +35,9 @@ async def _get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     commands = [GetMany(tuple(group.values())) for group in groups.values()]
     for member, group, replies in await _ask_groups(cluster, groups, commands):
         hits = misses = 0
-        for key, reply in zip(group, replies, strict=True):
+        # Each reply is dropped once it is decoded, so that the next large value takes its memory.
+        replies.reverse()
+        for key, reply in zip(group, iter(replies.pop, _MISSING), strict=False):
             # Bytes are their own value, and spared the call like misses, for there are many. Empty ones
             # may be memcached's stub.
             if reply is None:
