@@ -36,7 +36,6 @@ from shardcache.core.placement.nodes import Node
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError
 from shardcache.log import log
-from shardcache.operations.recompute.many import check_policy
 from shardcache.plugin.manager import load
 from shardcache.settings import Settings, names_nodes
 
@@ -272,11 +271,11 @@ def cached_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     key_spec = KeySpec(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
-    chosen = cached_policy(policy, seconds, ttl, options, "cached_many")
+    policy = cached_policy(policy, seconds, ttl, options, "cached_many")
     if codec is not None:
         check_codec(codec)
     results = ResultOptions(codec, item_type(returns, "cached_many"))
-    return AnyManyDecorator(check_policy(chosen, "cached_many"), key_spec, results)
+    return AnyManyDecorator(policy, key_spec, results)
 
 
 @takes_secrets

@@ -30,6 +30,12 @@ SHORTEST = 0.05  # seconds: the least ttl that the service takes
 LockKey = tuple[LockScope, bytes]
 
 
+def check_ttl(ttl: float) -> None:
+    """Raise `ConfigurationError` for a ttl that is too short."""
+    if ttl < SHORTEST:
+        raise ConfigurationError(f"lock: ttl {ttl:g} s is less than {SHORTEST:g} s")
+
+
 @dataclass(eq=False)
 class ServiceGrant:
     """A lock that the service has granted, until `until` by its clock."""
@@ -47,10 +53,12 @@ class ServiceGrant:
 
     def remaining(self) -> float:
         """Return for how many more seconds it is held."""
+        self.service.fail("remaining")
         return 0.0 if self.lost or self.ended else max(0.0, self.until - self.service.clock())
 
     def watch(self, on_lost: Callable[[str], None]) -> None:
         """Call `on_lost` when its session ends, or at once if it has."""
+        self.service.fail("watch")
         self.listeners.append(on_lost)
         if self.lost:
             on_lost(self.lost)
@@ -59,10 +67,13 @@ class ServiceGrant:
         """Extend it no more."""
         self.ended = True
         self.ends.append(lost)
+        self.service.fail("end")
 
     async def extend(self, ttl: float, deadline: float) -> bool:
         """Extend it, if the service still has it."""
+        self.service.fail("extend")
         self.service.answer(deadline)
+        check_ttl(ttl)
         with self.service.changing:
             self.service.calls.append("extend")
             held = self.service.held.get(self.key) is self and self.remaining() > 0
@@ -72,6 +83,7 @@ class ServiceGrant:
 
     async def release(self) -> bool:
         """Release it; an unreachable service keeps it until its end."""
+        self.service.fail("release")
         with self.service.changing:
             self.service.calls.append("release")
             if not self.service.reachable:
@@ -83,7 +95,10 @@ class ServiceGrant:
 
 
 class LockService:
-    """Locks by scope and name. `calls` are what it was asked for; `closed` counts closed providers."""
+    """Locks by scope and name. `calls` are what it was asked for; `closed` counts closed providers.
+
+    The methods named in `failing` raise what no provider may raise.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -91,9 +106,15 @@ class LockService:
         self.fences = itertools.count(1)
         self.reachable = True
         self.calls: list[str] = []
+        self.failing: set[str] = set()
         self.closed = 0
         self.options: list[LockOptions] = []
         self.changing = threading.RLock()
+
+    def fail(self, call: str) -> None:
+        """Raise an error that the protocol does not know, if the method is to fail."""
+        if call in self.failing:
+            raise OSError(f"no space left for {call}")
 
     def holds(self, key: LockKey) -> bool:
         """Return whether anybody holds a lock."""
@@ -116,9 +137,9 @@ class LockService:
 
     async def attempt(self, lock: NamedLock, ttl: float, deadline: float) -> ServiceGrant | Refusal:
         """Grant a lock, if it is free."""
+        self.fail("attempt")
         self.answer(deadline)
-        if ttl < SHORTEST:
-            raise ConfigurationError(f"lock: ttl {ttl:g} s is less than {SHORTEST:g} s")
+        check_ttl(ttl)
         key = (lock.scope, lock.name)
         with self.changing:
             self.calls.append("attempt")
@@ -130,12 +151,14 @@ class LockService:
 
     async def is_held(self, lock: NamedLock, deadline: float) -> bool:
         """Return whether anybody holds a lock."""
+        self.fail("is_held")
         self.answer(deadline)
         return self.holds((lock.scope, lock.name))
 
     async def close(self) -> None:
         """Count it."""
         self.closed += 1
+        self.fail("close")
 
 
 class TellingService(LockService):
@@ -143,11 +166,13 @@ class TellingService(LockService):
 
     async def holder(self, lock: NamedLock, deadline: float) -> Holder | None:
         """Return who holds a lock."""
+        self.fail("holder")
         found = [each for each in await self.holders(deadline) if each.name == lock.name]
         return next((each for each in found if each.scope is lock.scope), None)
 
     async def holders(self, deadline: float) -> Sequence[Holder]:
         """Return the holders of all locks."""
+        self.fail("holders")
         self.answer(deadline)
         return [
             Holder(name, scope, "this test", grant.since, grant.remaining(), grant.fence)
@@ -157,6 +182,7 @@ class TellingService(LockService):
 
     async def break_lock(self, lock: NamedLock, deadline: float) -> bool:
         """Take a lock away."""
+        self.fail("break_lock")
         self.answer(deadline)
         key = (lock.scope, lock.name)
         held = self.holds(key)

@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -47,7 +47,7 @@ class DependencyMissingError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The application while it runs: `pid` is uvicorn's own, the parent of the workers."""
+    """An application while it runs: `pid` is the web server's own, the parent of the workers."""
 
     url: str
     pid: int
@@ -74,9 +74,9 @@ def serving(
     shardcache does not take, `DependencyMissingError` without fastapi or uvicorn, and
     `ServerFailedError`, which shows what was printed, when `/healthz` does not answer.
     """
-    _check_dependencies()
+    check_dependencies(NEEDED)
     CachePolicy(ttl=ttl, stale=stale)
-    with _directory() as directory:
+    with temporary_directory() as directory:
         ledger = directory / "runs"
         environment = {
             **_inherited(),
@@ -88,19 +88,21 @@ def serving(
         }
         Settings.from_env(environment)  # refuses here what each worker would refuse for ever
         log = directory / "output.log"
-        server = WebServer("uvicorn", _command(workers), _worker, environment, log)
+        server = WebServer("uvicorn", _command(workers), worker_at, environment, log)
         with server.running() as (url, pid):
             yield Serving(url, pid, ledger)
 
 
-def _check_dependencies() -> None:
-    for package in NEEDED:
+def check_dependencies(needed: Iterable[str]) -> None:
+    """Raise `DependencyMissingError` for the first package that is not installed."""
+    for package in needed:
         if importlib.util.find_spec(package) is None:
             raise DependencyMissingError(package)
 
 
 @contextmanager
-def _directory() -> Iterator[Path]:
+def temporary_directory() -> Iterator[Path]:
+    """Yield a directory for the files of an application, which is removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="app-", dir=directory_for_files()))
     try:
         yield directory
@@ -141,8 +143,8 @@ def _command(workers: int) -> Command:
     return command
 
 
-def _worker(port: int) -> int | None:
-    """Return the process that answers `/healthz` on a port, if it is a worker of the application."""
+def worker_at(port: int) -> int | None:
+    """Return the process that answers `/healthz` on a port, if it is a worker of an application."""
     try:
         with closing(HTTPConnection(LOOPBACK, port, timeout=1)) as connection:
             connection.request("GET", "/healthz")

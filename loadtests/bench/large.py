@@ -29,11 +29,14 @@ CALLS: Final = 100
 
 
 class RawValues:
-    """One socket that moves values of a size as well as a socket can."""
+    """A socket for each server, which move values of a size as well as sockets can.
 
-    def __init__(self, kind: str, host: str, port: int, size: int) -> None:
-        self._socket = socket.create_connection((host, port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    Each key has its server, as for a client: eight values on one server would stay in the processor's
+    caches, and those of eight servers do not.
+    """
+
+    def __init__(self, kind: str, addresses: Sequence[tuple[str, int]], size: int) -> None:
+        self._sockets = [socket.create_connection(address) for address in addresses]
         self._value = b"v" * size
         self._buffer = bytearray(size + 200)
         if kind == "memcached":
@@ -42,28 +45,37 @@ class RawValues:
         else:
             self._read = b"*2\r\n$3\r\nGET\r\n$3\r\nraw\r\n"
             self._write = b"*3\r\n$3\r\nSET\r\n$3\r\nraw\r\n$%d\r\n" % size
-        self.set(0)
-        self._socket.sendall(self._read)
+        for place, connection in enumerate(self._sockets):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.set(place)
+        self._sockets[0].sendall(self._read)
         self._reply = 0  # the length of a reply: what a read stops at
         while self._reply < size + 2:
-            self._reply += len(self._socket.recv(1 << 20))
+            self._reply += len(self._sockets[0].recv(1 << 20))
 
-    def get(self, _: object) -> None:
-        """Read the value into a buffer that is there already."""
-        self._socket.sendall(self._read)
-        self._socket.recv_into(self._buffer, self._reply, socket.MSG_WAITALL)
+    def get(self, place: int) -> None:
+        """Read the value of a server into a buffer that is there already."""
+        connection = self._sockets[place]
+        connection.sendall(self._read)
+        connection.recv_into(self._buffer, self._reply, socket.MSG_WAITALL)
 
-    def set(self, _: object) -> None:
+    def set(self, place: int) -> None:
         """Write the value from where it is."""
+        connection = self._sockets[place]
         parts = [self._write, self._value, b"\r\n"]
-        sent = self._socket.sendmsg(parts)
+        sent = connection.sendmsg(parts)
         rest = memoryview(b"".join(parts))[sent:] if sent < sum(map(len, parts)) else b""
-        self._socket.sendall(rest)
-        self._socket.recv(100)
+        connection.sendall(rest)
+        connection.recv(100)
+
+    def places(self) -> range:
+        """Return what its calls take: the place of each server."""
+        return range(len(self._sockets))
 
     def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
+        """Close all connections."""
+        for connection in self._sockets:
+            connection.close()
 
 
 def measure(bench: Bench) -> Iterator[tuple[str, Figures]]:
@@ -73,7 +85,7 @@ def measure(bench: Bench) -> Iterator[tuple[str, Figures]]:
             for title, size in SIZES.items():
                 value = b"v" * size
                 with ExitStack() as stack:
-                    raw = RawValues(kind, servers[0].host, servers[0].port, size)
+                    raw = RawValues(kind, _addresses(servers), size)
                     stack.callback(raw.close)
                     clients = []
                     for maker in makers_of(makers, bench.attendance):
@@ -100,12 +112,12 @@ def _subjects(
 ) -> dict[str, Subject]:
     if operation == "get":
         return {
-            "raw": each(raw.get, KEYS),
+            "raw": each(raw.get, raw.places()),
             **{client.name: each(client.calls["get"], KEYS) for client in clients},
         }
     columns = (KEYS, [value] * len(KEYS), [TTL] * len(KEYS))
     return {
-        "raw": each(raw.set, KEYS),
+        "raw": each(raw.set, raw.places()),
         **{client.name: each(client.calls["set"], *columns) for client in clients},
     }
 
@@ -125,13 +137,17 @@ def _check(client: Client, value: bytes) -> None:
         raise AssertionError("it does not read what it wrote")
 
 
+def _addresses(servers: Sequence[Server]) -> list[tuple[str, int]]:
+    return [(server.host, server.port) for server in servers]
+
+
 def _measure_fresh(
     bench: Bench, kind: str, servers: Sequence[Server], title: str, size: int
 ) -> Iterator[tuple[str, Figures]]:
     plan = bench.plan
     order = {
         "urls": [server.url for server in servers],
-        "raw": [kind, servers[0].host, servers[0].port, size],
+        "raw": [kind, _addresses(servers), size],
         "plan": [plan.rounds, plan.scaled(30, 3), plan.seconds / 2, plan.slice],
     }
     done = subprocess.run(
@@ -155,15 +171,15 @@ def _play(order: dict[str, Any]) -> dict[str, Any]:
     """Measure ours and the socket in this process, which has done nothing else."""
     rounds, calls, seconds, slice_ = order["plan"]
     plan = Plan(rounds=rounds, calls=calls, seconds=seconds, slice=slice_)
-    kind, host, port, size = order["raw"]
+    kind, addresses, size = order["raw"]
     value = b"v" * size
     found: dict[str, Any] = {}
     with (
         Shardcache(order["urls"], timeout=10) as ours,
-        closing(RawValues(kind, host, port, size)) as raw,
+        closing(RawValues(kind, [tuple(each) for each in addresses], size)) as raw,
     ):
         for operation in ("set", "get"):
-            subjects = {"raw": each(getattr(raw, operation), KEYS)}
+            subjects = {"raw": each(getattr(raw, operation), raw.places())}
             columns = (KEYS, [value] * len(KEYS)) if operation == "set" else (KEYS,)
             subjects["shardcache"] = each(getattr(ours, operation), *columns)
             found[operation] = {
@@ -178,7 +194,7 @@ def _play(order: dict[str, Any]) -> dict[str, Any]:
 
 def _faults(subject: Callable[[int], object], calls: int) -> float:
     """Return the page faults of a call, once it has been made a few times."""
-    subject(len(KEYS))
+    subject(3 * len(KEYS))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     subject(calls)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls

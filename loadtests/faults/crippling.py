@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeError, NodeTimeoutError
+from shardcache.backends.memcached import reader as memcached_reader
 from shardcache.backends.memcached import wire
 from shardcache.backends.redis import reader, replies
 from shardcache.backends.transport import asyncio as aio
@@ -312,7 +313,7 @@ def _without_signatures() -> None:
 
 def _without_line_limit() -> None:
     """Wait for the end of a line for as long as a call may take."""
-    wire.MAX_LINE = 1 << 40
+    memcached_reader.MAX_LINE = 1 << 40
 
 
 def _without_open_exit() -> None:

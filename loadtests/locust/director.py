@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,19 +16,25 @@ from functions import SECONDS, Functions, ttl_of_hot_value
 from locust.env import Environment
 from locust.runners import MasterRunner
 from options import Choices, RefusedError
-from run import BATCH, Plan, current, fill, visits_pages
+from run import APP, BATCH, Plan, current, fill, sites_of
 from scenarios import Timeline
 from servers import OwnServers, own_servers
 from traffic import NAMESPACE, VALUES, Keys
 from verdicts import BY_HAND, LOCKED, Record
 
+from app import examples
 from app.serving import Serving, serving
 from shardcache import Client, Gutter, Node, NodeError, Settings, TimeoutPolicy
 
 PATIENCE: Final = 10.0  # seconds for a call that prepares or cleans up
 TURN: Final = 50  # keys whose owner is looked up at a time
 STALE: Final = 30.0  # seconds for which the application may serve an old report
-PAGES: Final = {"protected": LOCKED, "unprotected": BY_HAND}
+# What the run of a page's source is, and of which site that has rows of its own in the verdict.
+PAGES: Final = {
+    "protected": (LOCKED, ""),
+    "unprotected": (BY_HAND, ""),
+    **{name: (LOCKED, name) for name in examples.EXAMPLES},
+}
 
 log = logging.getLogger("shardcache.loadtest")
 
@@ -51,9 +58,9 @@ class Director:
     _own: OwnServers | None = None
     _client: Client | None = None
     _plan: Plan | None = None
-    _app: Serving | None = None
+    _sites: dict[str, Serving] = field(default_factory=dict)
     _timeline: Timeline | None = None
-    _app_runs: int = 0  # of its source, that are among the events
+    _runs: Counter[str] = field(default_factory=Counter)  # of each site that are among the events
     _ended: float = 0.0  # when users began to be stopped
     _target: str = ""
     _moved: tuple[float, float] = (0.0, 0.0)
@@ -84,9 +91,10 @@ class Director:
             self._target = self._client.node_for(keys.key(VALUES, 1)).name
         if "TrafficUser" in choices.scenario.user_classes and not plan.in_process:
             fill(self._client, keys)
-        if visits_pages(self.environment, choices.scenario):
-            self._start_app(plan)
-        self._plan = replace(plan, target=self._target)
+        for site in sites_of(self.environment, choices.scenario):
+            self._start_site(site, plan)
+        urls = {name: served.url for name, served in self._sites.items()}
+        self._plan = replace(plan, target=self._target, sites=urls)
         self._timeline = Timeline(choices.seconds)
         return self._plan
 
@@ -127,10 +135,11 @@ class Director:
 
     def record(self) -> Record:
         """Return the run so far for the verdict; at its end, silent workers count as lost."""
-        runs = self._app.runs() if self._app else []
-        for run in runs[self._app_runs :]:
-            self.figures.event(current.moment_of(run.moment), PAGES[run.page])
-        self._app_runs = len(runs)
+        for name, served in self._sites.items():
+            runs = served.runs()
+            for run in runs[self._runs[name] :]:
+                self.figures.event(current.moment_of(run.moment), *PAGES[run.page])
+            self._runs[name] = len(runs)
         moved, ideal = self._moved
         return Record(
             scenario=self.choices.scenario.name,
@@ -167,7 +176,7 @@ class Director:
             failover=Gutter(self._own.spare()) if failover == "gutter" else failover,
         )
 
-    def _start_app(self, plan: Plan) -> None:
+    def _start_site(self, name: str, plan: Plan) -> None:
         if self.environment.host:
             raise RefusedError("the run starts the application itself: leave out --host")
         if self._own is None:
@@ -177,10 +186,12 @@ class Director:
             )
         ttl = ttl_of_hot_value(self.choices.seconds)
         urls = [node.url for node in plan.settings.nodes]
-        block = serving(urls, ttl=ttl, stale=STALE, source_seconds=SECONDS)
-        self._app = self._stack.enter_context(block)
-        self.environment.host = self._app.url
-        self._stack.callback(setattr, self.environment, "host", None)
+        if name == APP:
+            block = serving(urls, ttl=ttl, stale=STALE, source_seconds=SECONDS)
+        else:
+            block = examples.serving(name, urls, ttl=ttl)
+        log.info("starting %s", name)
+        self._sites[name] = self._stack.enter_context(block)
 
     def _play_fault(self) -> None:
         timeline = Timeline(self.choices.seconds)

@@ -8,10 +8,13 @@ sys.path.append(str(Path(__file__).parents[1]))  # where the example application
 import listeners  # noqa: F401 - binds the kit to Locust's events
 from shapes import ScenarioShape
 from users.direct import CachedUser, LockUser, StampedeUser, TrafficUser
-from users.web import PageUser, UnprotectedPageUser
+from users.web import DjangoUser, FastAPIUser, FlaskUser, PageUser, UnprotectedPageUser
 
 __all__ = [
     "CachedUser",
+    "DjangoUser",
+    "FastAPIUser",
+    "FlaskUser",
     "LockUser",
     "PageUser",
     "ScenarioShape",

@@ -6,7 +6,7 @@ import logging
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self
 
 import gevent
@@ -35,6 +35,8 @@ SAYS: Final = {"locked": LOCKED, "by hand": BY_HAND}
 BATCH: Final = 500  # values that are written at once before a run
 log = logging.getLogger("shardcache.loadtest")
 
+APP: Final = "app"  # the application of the load tests, as a site
+
 NODES: Final = ("nodes", "lock_nodes")
 TRAVELS: Final = ("strategy", "namespace", "on_error", "pool_size")  # of the settings, as they are
 NAP: Final = 0.01  # seconds between two checks of how late this process wakes up
@@ -44,7 +46,8 @@ NAP: Final = 0.01  # seconds between two checks of how late this process wakes u
 class Plan:
     """What every process must know of a run: nodes, traffic, duration.
 
-    `number` tells one run from another; `target` is the node that a fault will hit.
+    `number` tells one run from another; `target` is the node that a fault will hit; `sites` are the
+    URLs of the applications that users ask.
     """
 
     number: str
@@ -55,6 +58,7 @@ class Plan:
     target: str
     rate: float
     seconds: float
+    sites: Mapping[str, str] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Return it as it is sent to the workers."""
@@ -233,9 +237,10 @@ def user_classes_of(environment: Environment, scenario: Scenario) -> list[type[U
     return chosen or environment.user_classes
 
 
-def visits_pages(environment: Environment, scenario: Scenario) -> bool:
-    """Return whether any of the users asks the example application."""
-    return any(issubclass(one, FastHttpUser) for one in user_classes_of(environment, scenario))
+def sites_of(environment: Environment, scenario: Scenario) -> Sequence[str]:
+    """Return the names of the applications that the users of a scenario ask."""
+    classes = user_classes_of(environment, scenario)
+    return sorted({one.site for one in classes if issubclass(one, FastHttpUser)})
 
 
 def choices_of(environment: Environment) -> Choices:

@@ -60,6 +60,13 @@ SCENARIOS: Final = {
             rate=4.0,
         ),
         Scenario(
+            "examples",
+            "the same for a page of each application of docs/examples: Django, Flask, FastAPI",
+            ("DjangoUser", "FlaskUser", "FastAPIUser"),
+            users=60,
+            rate=6.0,
+        ),
+        Scenario(
             "node-killed",
             "a node is killed, and started again, empty, on the same port",
             ("TrafficUser",),

@@ -25,7 +25,7 @@ from scenarios import SCENARIOS, Variant
 
 LOCUSTFILE: Final = Path(__file__).parent / "locustfile.py"
 KINDS: Final = ("memcached", "redis", "both")
-QUICK: Final = ("steady", "stampede", "app")  # those that judge no times
+QUICK: Final = ("steady", "stampede", "app", "examples")  # those that judge no times
 SECONDS, QUICK_SECONDS = 30, 8
 QUICK_USERS: Final = 40
 SPARE: Final = 90.0  # seconds that a run may take beyond its own

@@ -9,6 +9,7 @@ from typing import Final
 from figures import Figures, Window, bursts
 from scenarios import Timeline, Variant
 
+from app.examples import EXAMPLES
 from shardcache.testing import Profile
 
 POINT: Final = 0.01  # of a rate
@@ -109,24 +110,42 @@ def _steady(record: Record) -> Iterator[Check]:
 
 
 def _stampede(record: Record) -> Iterator[Check]:
-    gap = 2 * record.seconds_to_recompute
-    locked = bursts(record.figures.moments(LOCKED), gap)
-    by_hand = bursts(record.figures.moments(BY_HAND), gap)
+    yield from _once_for_each_expiry(record)
+    by_hand = bursts(record.figures.moments(BY_HAND), 2 * record.seconds_to_recompute)
     yield Check(
-        "1 recompute for each time the value was missing, with the lock",
+        "by hand, more than 1: there was a stampede to prevent",
+        _counts(by_hand),
+        bool(by_hand) and max(by_hand) > 1,
+    )
+
+
+def _examples(record: Record) -> Iterator[Check]:
+    for name in EXAMPLES:
+        requests = record.figures.total("calls", where=name.__eq__)
+        failed = record.figures.total("errors", where=name.__eq__)
+        yield Check(
+            f"{name}: no request failed",
+            f"{failed:.0f} of {requests:.0f}",
+            requests > 0 and not failed,
+        )
+        yield from _once_for_each_expiry(record, name)
+
+
+def _once_for_each_expiry(record: Record, site: str = "") -> Iterator[Check]:
+    """Check the recomputes with the lock; of those of one site, if it is named."""
+    moments = record.figures.moments(LOCKED, where=site or None)
+    locked = bursts(moments, 2 * record.seconds_to_recompute)
+    prefix = site and f"{site}: "
+    yield Check(
+        f"{prefix}1 recompute for each time the value was missing, with the lock",
         _counts(locked),
         bool(locked) and max(locked) == 1,
     )
     most = _most_expiries(record)
     yield Check(
-        f"the value was missing at least twice, and at most {most} times",
+        f"{prefix}the value was missing at least twice, and at most {most} times",
         f"{len(locked)} times",
         1 < len(locked) <= most,
-    )
-    yield Check(
-        "by hand, more than 1: there was a stampede to prevent",
-        _counts(by_hand),
-        bool(by_hand) and max(by_hand) > 1,
     )
 
 
@@ -214,6 +233,7 @@ RULES: Final[dict[str, Callable[[Record], Iterator[Check]]]] = {
     "steady": _steady,
     "stampede": _stampede,
     "app": _stampede,
+    "examples": _examples,
     "node-killed": _node_out,
     "node-stopped": _node_out,
     "node-added": _node_added,

@@ -120,9 +120,9 @@ def _total(record: Record, checks: Sequence[Check]) -> Row:
 
 
 def _adapt_form(web_ui: Any) -> None:
-    """Let the form name the default profile, and neither ask for a host nor remember one.
+    """Let the form name the default profile, and ask for no host.
 
-    The only host there ever is belongs to the example application of a run that may be over.
+    Users visit the applications that the run starts itself.
     """
     update = web_ui.update_template_args
 

@@ -151,7 +151,8 @@ class Exchange(Protocol):
     """One command in flight to one node, driven without blocking.
 
     The driver polls as `wait` says, calls `advance` when the events occur and `expire` when the wait
-    is over, until `finished`, and then calls `result`.
+    is over, until `finished`, and then calls `result`. It may have an attribute `eager`: then `advance`
+    may also be called before the events occur, and finds nothing.
     """
 
     @property

@@ -51,6 +51,9 @@ class Wire(Protocol):
         `ValueTooLargeError` if the node cannot take it. Nothing is sent or expected then.
         """
 
+    def encode_gets(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the bytes of a `Get` of each key, and expect their replies. There is no error to raise."""
+
     def feed(self, data: bytes) -> list[Reply]:
         """Accept bytes in fragments of any size; return the replies that are now complete.
 
@@ -80,3 +83,32 @@ class StraightWire(Wire, Protocol):
 
     def expect_get(self) -> None:
         """Expect the reply to the last request, as after `encode`: `feed` reads it from its start."""
+
+
+class StraightWrites(Wire, Protocol):
+    """A wire with a shorter way for small writes alone on their connection: it keeps no reply to expect.
+
+    The bytes are those of `encode`, and the replies those of `feed`.
+    """
+
+    def start(self, command: Command) -> bytes | None:
+        """Return the request, or `None` if `encode` must make it; the wire is idle, and stays so."""
+
+    def end(self, data: bytes) -> Reply:
+        """Return the reply if `data` is exactly that and of the usual kind, else `UNUSUAL`."""
+
+    def expect(self) -> None:
+        """Expect the reply to the last request, as after `encode`: `feed` reads it from its start."""
+
+
+class RoomyWire(Wire, Protocol):
+    """A wire that has a place for the rest of a large value, so that it is not copied once more."""
+
+    def room(self) -> memoryview | None:
+        """Return where a socket may write bytes of the reply, if a large value is arriving.
+
+        Release it, then `take` what was written.
+        """
+
+    def take(self, count: int) -> list[Reply]:
+        """Do what `feed` does for bytes that a socket has written into `room`."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from shardcache.cli.connect import client_options, open_client
-from shardcache.cli.measuring import Load, Measurement, Result
+from shardcache.cli.measuring import Load, Measurement, Result, Step
 from shardcache.cli.output import (
     UNKNOWN,
     Sheet,
@@ -68,17 +68,14 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # it takes no argument b
     "--keys",
     metavar="N",
     type=click.IntRange(1, 1_000_000),
-    default=1000,
-    show_default=True,
-    help="How many keys there are.",
+    help="How many keys there are (default: 1000, or as many as 16 MiB of values).",
 )
 @click.option(
     "--batch",
     metavar="N",
     type=click.IntRange(2, 100_000),
-    default=100,
-    show_default=True,
-    help="How many keys a get_many or set_many has; --keys at most.",
+    help="How many keys a get_many or set_many has; --keys at most (default: 100, or as many as 2 MiB"
+    " of values).",
 )
 @click.option(
     "--threads",
@@ -109,8 +106,8 @@ def bench(  # noqa: PLR0913 - each is an option
     config: str | None,
     *,
     sizes: tuple[int, ...],
-    keys: int,
-    batch: int,
+    keys: int | None,
+    batch: int | None,
     threads: int,
     seconds: float,
     yes: bool,
@@ -121,10 +118,11 @@ def bench(  # noqa: PLR0913 - each is an option
     It writes keys under its own namespace, and deletes them at the end, after Ctrl-C too. Nodes
     that hold keys are not measured unless you say so: it loads them, and may evict values. Calls take
     turns with plain sockets that send and receive the same; `over raw` is how many times their median
-    a call takes, a dash where they cannot ask the nodes (TLS, in-process nodes). CPU is that of this
-    process a call. Exit with 1 when nothing was measured.
+    a call takes, a dash where they cannot ask the nodes (TLS, in-process nodes) or find a key gone.
+    CPU is that of this process a call. Lines below the table tell of keys that were gone and of calls
+    that failed. Exit with 1 when nothing was measured.
     """
-    load = Load(sizes, keys, min(batch, keys), threads, seconds)
+    load = Load(sizes, keys, batch, threads, seconds)
     with open_client(urls, config) as client:
         held = _count_keys(client)
         if held and not yes and not _confirm(held, load, can_ask=_can_ask() and not as_json):
@@ -157,7 +155,7 @@ def _count_keys(client: Client) -> int:
 
 def _confirm(held: int, load: Load, *, can_ask: bool) -> bool:
     """Ask whether to measure nodes that hold keys; where no one can answer, `--yes` is required."""
-    stored = _size(load.keys * max(load.sizes))
+    stored = _size(max(load.keys_of(size) * size for size in load.sizes))
     keys = "1 key" if held == 1 else f"{held:,} keys"
     told = f"the nodes hold {keys}; bench loads them, and stores up to {stored} of each kind"
     if not can_ask:
@@ -173,9 +171,8 @@ def _show(results: Sequence[Result], load: Load) -> None:
     rows = Sheet("call", "on", *NUMBERS, right=NUMBERS)
     for result in results:
         step, timing, ratio = result.step, result.timing, result.over_raw
-        many = f"({load.batch:,})" if step.operation.endswith("many") else ""
         rows.add(
-            f"{step.operation}{many}",
+            _name(step, load),
             step.kind,
             _size(step.size),
             f"{timing.operations_per_second:,.0f}",
@@ -185,6 +182,23 @@ def _show(results: Sequence[Result], load: Load) -> None:
             UNKNOWN if ratio is None else f"{ratio:.2f} ×",
         )
     show(rows)
+    for result in results:
+        step = result.step
+        where = f"{_name(step, load)} of {_size(step.size)} on {step.kind}"
+        if result.missed:
+            say(
+                f"{where}: {result.missed:.0%} of the keys were gone, so the figures are of misses too:"
+                " the nodes evict; use fewer --keys"
+            )
+        if result.error is not None:
+            say(
+                f"{where}: {result.failed:,} of {result.timing.calls:,} calls failed, the last: {result.error}"
+            )
+
+
+def _name(step: Step, load: Load) -> str:
+    many = step.operation.endswith("many")
+    return f"{step.operation}({load.batch_of(step.size):,})" if many else step.operation
 
 
 def _as_json(result: Result, load: Load) -> dict[str, Any]:  # JSON
@@ -193,9 +207,11 @@ def _as_json(result: Result, load: Load) -> dict[str, Any]:  # JSON
         "operation": step.operation,
         "kind": step.kind,
         "size": step.size,
-        "batch": load.batch if step.operation.endswith("many") else 1,
+        "batch": load.batch_of(step.size) if step.operation.endswith("many") else 1,
         "threads": load.threads,
         **result.timing._asdict(),
+        "missed": result.missed,
+        "failed": result.failed,
         "raw": None if result.raw is None else result.raw._asdict(),
         "over_raw": result.over_raw,
     }

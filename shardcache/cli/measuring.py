@@ -23,18 +23,39 @@ OPERATIONS: Final = ("get", "set", "get_many", "set_many")
 SLICE: Final = 0.1  # seconds of calls before the other side has its turn
 TTL: Final = 60  # seconds beyond a step; keys that cannot be deleted end with it
 SEARCH: Final = 200  # keys looked at for each key wanted, when one kind of node owns few
+KEYS: Final = 1000
+STORED: Final = 16 * 1024**2  # bytes of values of one size, unless the number of keys is given
+BATCH: Final = 100
+CARRIED: Final = 2 * 1024**2  # bytes of values in a batch, unless its number of keys is given
+PIECE: Final = 256 * 1024  # bytes of values that are written at once before a step
+RANDOM: Final = 1024**2  # bytes that are drawn at once; Python draws 256 MiB at most
+DELETED: Final = 1000  # keys that are deleted at once
 
 Call = Callable[[], object]
 
 
 class Load(NamedTuple):
-    """What is measured: sizes of values in bytes, keys, keys of a batch, threads, seconds of a step."""
+    """What is measured: sizes of values in bytes, keys, keys of a batch, threads, seconds of a step.
+
+    `None` for keys or a batch means as many as suit the size of the values.
+    """
 
     sizes: Sequence[int]
-    keys: int
-    batch: int
+    keys: int | None
+    batch: int | None
     threads: int
     seconds: float
+
+    def keys_of(self, size: int) -> int:
+        """Return how many values of a size are stored."""
+        if self.keys is not None:
+            return self.keys
+        return max(2, min(KEYS, STORED // size))
+
+    def batch_of(self, size: int) -> int:
+        """Return how many keys a batch of values of a size has."""
+        batch = max(2, min(BATCH, CARRIED // size)) if self.batch is None else self.batch
+        return min(batch, self.keys_of(size))
 
 
 class Step(NamedTuple):
@@ -46,7 +67,7 @@ class Step(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """The calls of one side: how many a second, the median and 99th percentile, and CPU seconds a call."""
+    """The calls of one side: how many, also a second, median and 99th percentile, CPU seconds a call."""
 
     calls: int
     operations_per_second: float
@@ -56,11 +77,17 @@ class Timing(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a step measured; `raw` is `None` where plain sockets cannot ask the nodes."""
+    """What a step measured; `raw` is `None` where plain sockets cannot ask the nodes.
+
+    `missed` is the share of the keys read that were gone. Of all calls `failed` failed, the last with `error`.
+    """
 
     step: Step
     timing: Timing
     raw: Timing | None
+    missed: float = 0
+    failed: int = 0
+    error: ShardCacheError | None = None
 
     @property
     def over_raw(self) -> float | None:
@@ -76,8 +103,7 @@ class Measurement:
         self._load = load
         self._keys = self._keys_by_kind()
         self._ttl = TTL + int(2 * load.seconds)
-        # Of a seed: two runs store the same. No codec can make them smaller.
-        self._values = {size: random.Random(size).randbytes(size) for size in load.sizes}  # noqa: S311
+        self._values = {size: _value_of(size) for size in load.sizes}
 
     @property
     def steps(self) -> list[Step]:
@@ -96,14 +122,16 @@ class Measurement:
             yield
         finally:
             for keys in self._keys.values():
-                with suppress(ShardCacheError):  # what stays ends with its ttl
-                    self._client.delete_many(keys)
+                for piece in _pieces(keys, DELETED):
+                    with suppress(ShardCacheError):  # what stays ends with its ttl
+                        self._client.delete_many(piece)
 
     def measure(self, step: Step) -> Result:
-        """Measure one step; the client and plain sockets call in turn."""
+        """Measure one step; the client and plain sockets call in turn. Raise the error if no call succeeded."""
         value = self._values[step.size]
-        keys = self._keys[step.kind]
-        self._client.set_many(dict.fromkeys(keys, value), self._ttl)
+        for piece in _pieces(self._keys_of(step), max(1, PIECE // step.size)):
+            self._client.set_many(dict.fromkeys(piece, value), self._ttl)
+        before = self._hits_and_misses()
         ours = _Side([self._calls(step, value)] * self._load.threads)
         with ExitStack() as stack:
             sides = [ours]
@@ -114,12 +142,23 @@ class Measurement:
             else:
                 workers = stack.enter_context(ThreadPoolExecutor(self._load.threads))
                 _take_turns(sides, self._load.seconds, workers)
-        raw = sides[1].timing if len(sides) > 1 and not sides[1].failed else None
-        return Result(step, ours.timing, raw)
+        timing = ours.timing
+        if ours.error is not None and ours.failed == timing.calls:
+            raise ours.error
+        raw = sides[1].timing if len(sides) > 1 and not sides[1].stopped else None
+        hits, misses = (
+            now - then for now, then in zip(self._hits_and_misses(), before, strict=True)
+        )
+        missed = misses / (hits + misses) if misses else 0.0
+        return Result(step, timing, raw, missed, ours.failed, ours.error)
+
+    def _hits_and_misses(self) -> tuple[float, float]:
+        counted = self._client.counters().values()
+        return sum(each["hits"] for each in counted), sum(each["misses"] for each in counted)
 
     def _calls(self, step: Step, value: bytes) -> list[Call]:
-        client, keys = self._client, self._keys[step.kind]
-        batches = self._batches(keys)
+        client, keys = self._client, self._keys_of(step)
+        batches = self._batches(step)
         if step.operation == "get":
             return [partial(client.get, key) for key in keys]
         if step.operation == "set":
@@ -142,8 +181,8 @@ class Measurement:
         return floors
 
     def _parts(self, floor: Floor, step: Step, value: bytes) -> Iterator[Any]:
-        keys = self._keys[step.kind]
-        groups = self._batches(keys) if step.operation.endswith("many") else [[key] for key in keys]
+        many = step.operation.endswith("many")
+        groups = self._batches(step) if many else [[key] for key in self._keys_of(step)]
         for group in groups:
             names = {self._client.hashed(key): self._client.node_for(key).name for key in group}
             if step.operation.startswith("get"):
@@ -151,16 +190,21 @@ class Measurement:
             else:
                 yield floor.set(names, value, self._ttl)
 
-    def _batches(self, keys: Sequence[str]) -> list[Sequence[str]]:
-        size = min(self._load.batch, len(keys))
-        return [keys[start : start + size] for start in range(0, len(keys) - size + 1, size)]
+    def _keys_of(self, step: Step) -> Sequence[str]:
+        return self._keys[step.kind][: self._load.keys_of(step.size)]
+
+    def _batches(self, step: Step) -> list[Sequence[str]]:
+        """Return the keys in batches, all of one size: what is left over is not asked for."""
+        keys = self._keys_of(step)
+        size = min(self._load.batch_of(step.size), len(keys))
+        return [piece for piece in _pieces(keys, size) if len(piece) == size]
 
     def _nodes_of(self, kind: str) -> list[Node]:
         return [node for node in self._client.nodes if node.address.scheme == kind]
 
     def _keys_by_kind(self) -> Mapping[str, list[str]]:
         """Return keys for each kind of node, which its nodes own."""
-        wanted = self._load.keys
+        wanted = max(map(self._load.keys_of, self._load.sizes))
         found: dict[str, list[str]] = {node.address.scheme: [] for node in self._client.nodes}
         for number in itertools.islice(itertools.count(), SEARCH * wanted):
             keys = found[self._client.node_for(key := f"{number:08d}").address.scheme]
@@ -171,14 +215,41 @@ class Measurement:
         return {kind: keys for kind, keys in found.items() if keys}
 
 
+def _value_of(size: int) -> bytes:
+    """Return bytes that are the same in each run, and that no codec can make smaller."""
+    source = random.Random(size)  # noqa: S311 - no secret
+    pieces = (source.randbytes(min(RANDOM, size - start)) for start in range(0, size, RANDOM))
+    return b"".join(pieces)
+
+
+def _pieces(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Yield the keys in order, `size` at a time."""
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
 class _Side:
-    """One of the two that call in turn: for each thread its calls, and how long they took."""
+    """One of the two that call in turn: for each thread its calls, and how long they took.
+
+    What a client raises is counted; what a plain socket raises stops its side.
+    """
 
     def __init__(self, calls: Sequence[Sequence[Call]]) -> None:
         self._calls = [itertools.cycle(each) for each in calls]
         self._times = [array("d") for _ in calls]
         self._seconds = self._cpu = 0.0
-        self.failed = False
+        self._errors: list[ShardCacheError] = []  # a list, because threads append to it
+        self.stopped = False
+
+    @property
+    def failed(self) -> int:
+        """Return how many calls failed."""
+        return len(self._errors)
+
+    @property
+    def error(self) -> ShardCacheError | None:
+        """Return the last error, if there was one."""
+        return self._errors[-1] if self._errors else None
 
     def call(self, until: float, workers: ThreadPoolExecutor | None) -> None:
         """Make calls until a moment of the monotonic clock, in each thread."""
@@ -186,9 +257,9 @@ class _Side:
         each = zip(self._calls, self._times, strict=True)
         if workers is None:
             for calls, times in each:
-                _call_until(calls, times, until)
+                _call_until(calls, times, self._errors, until)
         else:
-            running = [workers.submit(_call_until, *one, until) for one in each]
+            running = [workers.submit(_call_until, *one, self._errors, until) for one in each]
             for done in running:
                 done.result()
         self._seconds += time.perf_counter() - wall
@@ -215,20 +286,25 @@ def _take_turns(sides: Sequence[_Side], seconds: float, workers: ThreadPoolExecu
         side.call(time.monotonic(), workers)
     while time.monotonic() < end:
         for side in sides:
-            if side.failed:
+            if side.stopped:
                 continue
             try:
                 side.call(time.monotonic() + min(SLICE, seconds / 4), workers)
             except (OSError, FloorError):  # a value was evicted, or a socket lost
-                side.failed = True
+                side.stopped = True
 
 
-def _call_until(calls: Iterator[Call], times: array[float], until: float) -> None:
-    """Make calls, one at least, and note how long each took."""
+def _call_until(
+    calls: Iterator[Call], times: array[float], errors: list[ShardCacheError], until: float
+) -> None:
+    """Make calls, one at least, and note how long each took, and what it raised."""
     while True:
         call = next(calls)
         began = time.perf_counter()
-        call()
+        try:
+            call()
+        except ShardCacheError as error:
+            errors.append(error)
         times.append(time.perf_counter() - began)
         if time.monotonic() >= until:
             return

@@ -45,6 +45,7 @@ from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
 from shardcache.operations.keys import admin, ages, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
+from shardcache.operations.locks.held import close_provider
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
 from shardcache.plugin.manager import Plugins
@@ -248,7 +249,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """
         if not callable(factory):
             raise not_a_factory("get_or_set", factory)
-        policy = self._direct_policy(ttl, options)
+        policy = self._direct_policy("get_or_set", ttl, options)
         protection = self._protection
         names, result_tags = direct_tags(tags)
         payloads = self._result_payloads.direct(codec, returns, factory)
@@ -341,7 +342,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         context = self._cache_context()
         return AsyncDecorator(
             lambda: context,
-            self._cached_policy(policy, seconds, ttl, options),
+            self._cached_policy("cached", policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
             self._result_payloads.options(codec, returns),
@@ -376,7 +377,6 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """
         from shardcache.clients.cached import AsyncManyDecorator  # noqa: PLC0415 - see the imports
         from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
-        from shardcache.operations.recompute.many import check_policy  # noqa: PLC0415
 
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -384,7 +384,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         context = self._cache_context()
         return AsyncManyDecorator(
             lambda: context,
-            check_policy(self._cached_policy(policy, seconds, ttl, options), "cached_many"),
+            self._cached_policy("cached_many", policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
             self._result_payloads.options(codec, item_type(returns, "cached_many")),
@@ -540,7 +540,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
             )  # undoing what is left of locks needs the nodes, and their provider
         finally:
             try:
-                await self._lock_provider.close()
+                await close_provider(self._lock_provider, self._lock_failures.note)
             finally:
                 await asyncio.gather(*(backend.aclose() for backend in retired))
 

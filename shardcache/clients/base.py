@@ -35,19 +35,19 @@ from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.result_payloads import ResultPayloads, other_codec
 from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.services import Service
-from shardcache.clients.swallowed_log import SwallowedErrorLog
+from shardcache.clients.swallowed_log import LockFailures, SwallowedErrorLog
 from shardcache.clients.tagging import DirectTagChoice, direct_tags
 from shardcache.core.cache_policy import (
-    DIRECT_OPTIONS,
     CachedTTL,
     CachePolicy,
     PolicyOptions,
     Span,
     cached_policy,
     check_options,
+    policy_of,
 )
 from shardcache.core.codecs import Codec, ValueFormat
-from shardcache.core.events import ClientCreated, Observers
+from shardcache.core.events import ClientCreated, Observers, check_observers
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.nodes import Node
@@ -164,6 +164,7 @@ class ClientBase(ABC, Generic[BackendT]):
         )
         refuse_eventlet()
         plugins = load()
+        check_observers(observers)
         all_observers = Observers((*observers, *plugins.observers(settings)))
         built = build_codec(plugins, codec, settings), build_strategy(plugins, strategy)
         self._assemble(plugins, settings, built, ssl_context, all_observers)
@@ -221,6 +222,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._use_namespace(space, Protection(RecomputeLog()))
         members = membership.build(topology)
         swallowed = SwallowedErrorLog()
+        self._lock_failures = LockFailures(observers)
         self._cluster: Cluster = self._cluster_type(settings, space)(
             io=io,
             topology=topology,
@@ -236,6 +238,7 @@ class ClientBase(ABC, Generic[BackendT]):
             failover=build_failover(settings, topology, members, membership.build),
             note_swallowed=swallowed.note,
             note_refused=swallowed.note_refused,
+            note_lock_failure=self._lock_failures.note,
         )
         if settings.lock_nodes is not None:
             voters = Topology(settings.lock_nodes, strategy)
@@ -279,6 +282,10 @@ class ClientBase(ABC, Generic[BackendT]):
     @takes_secrets
     def from_settings(cls, settings: Settings, *, observers: Iterable[object] = ()) -> Self:
         """Create a client from a `Settings` value, such as `Settings.load("shardcache.toml")`."""
+        if not isinstance(settings, Settings):
+            raise ConfigurationError(
+                f"from_settings: must be Settings, not {type(settings).__name__}; a URL is for from_url"
+            )
         return cls(
             settings.nodes,
             strategy=settings.strategy,
@@ -418,6 +425,14 @@ class ClientBase(ABC, Generic[BackendT]):
         return self._cluster.observers.errors
 
     @property
+    def lock_provider_errors(self) -> int:
+        """Return how many times the lock provider raised an error that its protocol does not know.
+
+        The release of a lock, and all that ends one, raises none of them.
+        """
+        return self._lock_failures.count
+
+    @property
     def ejected(self) -> tuple[Node, ...]:
         """Return the nodes that are not asked at present because they failed; nodes for locks too."""
         members = self._cluster.all_members.values()
@@ -539,15 +554,17 @@ class ClientBase(ABC, Generic[BackendT]):
     def _connector(self, plugins: Plugins, options: BackendOptions) -> Callable[[Node], BackendT]:
         """Return the function that builds a node's backend, of the kind that this client needs."""
 
-    def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
-        """Return the policy of a call of `get_or_set`."""
-        check_options(options, "get_or_set", *DIRECT_OPTIONS)
+    def _direct_policy(
+        self, call: str, ttl: CachedTTL | Default, options: PolicyOptions
+    ) -> CachePolicy:
+        """Return the policy of a call of `get_or_set` or `get_or_set_many`."""
+        check_options(options, call)
         options.setdefault("on_uncacheable", "raise")
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
-        policy = CachePolicy(ttl=lifetime, **options)
+        policy = policy_of(call, lifetime, options)
         for name in policy.takes_arguments:
             raise ConfigurationError(
-                f"get_or_set: {name} must be a function of the result alone: there are no arguments"
+                f"{call}: {name} must be a function of the result alone: there are no arguments"
             )
         return self._use_policy(policy)
 
@@ -560,9 +577,9 @@ class ClientBase(ABC, Generic[BackendT]):
         options: PolicyOptions,
     ) -> MakeRequest:
         """Return what makes the requests of a call of `get_or_set_many`."""
-        from shardcache.operations.recompute.many import ItemRequest, check_policy  # noqa: PLC0415 - as above
+        from shardcache.operations.recompute.many import ItemRequest  # noqa: PLC0415 - as above
 
-        policy = check_policy(self._direct_policy(ttl, options), "get_or_set_many")
+        policy = self._direct_policy("get_or_set_many", ttl, options)
         protection = self._protection
         names, result_tags = direct_tags(tags)
         payloads = self._result_payloads.direct(codec, item_type(returns, "get_or_set_many"), dict)
@@ -572,18 +589,19 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def _cached_policy(
         self,
+        call: str,
         policy: CachePolicy | None,
         seconds: Span | Default | None,
         ttl: CachedTTL | Default,
         options: PolicyOptions,
     ) -> CachePolicy:
         """Return the policy of a cached function; there must be a ttl, or a default of the client."""
-        policy = cached_policy(policy, seconds, ttl, options, "client.cached")
+        policy = cached_policy(policy, seconds, ttl, options, f"client.{call}")
         if policy.ttl is DEFAULT:
             if self._cluster.default_ttl is None:
                 raise ConfigurationError(
-                    "cached: there is no ttl, and the client has no default_ttl; write"
-                    " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
+                    f"{call}: there is no ttl, and the client has no default_ttl; write"
+                    f" @client.{call}(ttl=…) in seconds, or ttl=None for no expiry"
                 )
             policy = replace(policy, ttl=self._cluster.default_ttl)
         return self._use_policy(policy)

@@ -182,6 +182,7 @@ def view_cluster(
         failover=shared.failover,
         note_swallowed=shared.note_swallowed,
         note_refused=shared.note_refused,
+        note_lock_failure=shared.note_lock_failure,
     )
     if shared.locks is not None:
         view.locks = view.of_locks(shared.locks.topology, shared.locks.members)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from shardcache.clients.key_builder import KeyBuilder, function_name
 from shardcache.clients.results import ResultFormat
@@ -70,6 +70,8 @@ class CacheContext(NamedTuple):
 
 class FunctionCache:
     """The cache of one function, for both clients: its keys, its policy and its counters."""
+
+    decorator: ClassVar[str] = "cached"
 
     __slots__ = (
         "_context",
@@ -237,8 +239,9 @@ class FunctionCache:
         seconds = cluster.default_ttl
         if seconds is None:
             raise ConfigurationError(
-                f"cached {function_name(self.function)}: there is no ttl, and the default client has"
-                " no default_ttl; write @cached(ttl=…) in seconds, or ttl=None for no expiry"
+                f"{self.decorator} {function_name(self.function)}: there is no ttl, and the default"
+                f" client has no default_ttl; write @{self.decorator}(ttl=…) in seconds, or ttl=None"
+                " for no expiry"
             )
         policy = self._defaulted
         if policy.ttl != seconds:

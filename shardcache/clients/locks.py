@@ -114,7 +114,8 @@ class Lease(LeaseBase):
         """Extend the lock to `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
         Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost. A service
-        other than the cache nodes may not answer: then raise `LockUnavailable`, and it counts down.
+        other than the cache nodes may not answer: then raise `LockUnavailable`, and it counts down. So it
+        does when the service refuses the ttl, as it would when the lock is acquired: `ConfigurationError`.
         """
         self.check()
         run(lambda: self._held_lock.extend(self._ttl(ttl)))
@@ -140,7 +141,8 @@ class AsyncLease(LeaseBase):
         """Extend the lock to `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
         Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost. A service
-        other than the cache nodes may not answer: then raise `LockUnavailable`, and it counts down.
+        other than the cache nodes may not answer: then raise `LockUnavailable`, and it counts down. So it
+        does when the service refuses the ttl, as it would when the lock is acquired: `ConfigurationError`.
         """
         self.check()
         await self._held_lock.extend(self._ttl(ttl))

@@ -52,6 +52,8 @@ class ManyCache(FunctionCache):
 
     __slots__ = ()
 
+    decorator = "cached_many"
+
     async def value(self, args: Args, kwargs: Kwargs) -> dict[Any, Any]:
         """Return the value of each item; recompute those that are missing."""
         context, items = self._context(), Items(self.function, args, kwargs)

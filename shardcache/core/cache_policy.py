@@ -53,8 +53,7 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
 }
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
 
-# The options of `cached` and `get_or_set` that are not fields of `CachePolicy`.
-CACHED_OPTIONS: Final = (
+_CACHED_OPTIONS: Final = (
     "ttl",
     "policy",
     "key",
@@ -66,7 +65,16 @@ CACHED_OPTIONS: Final = (
     "codec",
     "returns",
 )
-DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags", "codec", "returns")
+_DIRECT_OPTIONS: Final = ("factory", "ttl", "tags", "codec", "returns")
+# The calls that take options, each with those that are not fields of `CachePolicy`.
+_OTHER_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "cached": _CACHED_OPTIONS,
+    "cached_many": _CACHED_OPTIONS,
+    "get_or_set": ("key", *_DIRECT_OPTIONS),
+    "get_or_set_many": ("keys", *_DIRECT_OPTIONS),
+}
+_OF_MANY: Final = ("cached_many", "get_or_set_many")
+_OWN_NAME: Final = "CachePolicy: "  # before the faults of a policy that was created by itself
 
 
 class PolicyOptions(TypedDict, total=False):
@@ -155,7 +163,7 @@ class CachePolicy:
         """Convert lengths of time to seconds; raise `ConfigurationError` listing every fault."""
         faults = [*self._convert_lengths(), *self._unknown_choices(), *self._bad_values()]
         if faults:
-            raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
+            raise ConfigurationError(*(f"{_OWN_NAME}{fault}" for fault in faults))
         # A function that can be called with the result alone is: other parameters have defaults.
         functions = ((name, getattr(self, name)) for name in ("condition", "ttl"))
         takes = (name for name, each in functions if callable(each) and not can_take(each, 1))
@@ -274,7 +282,7 @@ def lifetime_of(
         return None
     seconds = span.total_seconds() if isinstance(span, timedelta) else float(span)
     if math.isnan(seconds):
-        raise ValueError("cached: ttl returned NaN")
+        raise ValueError("ttl returned NaN")
     return min(max(0.0, seconds), float(MAX_SECONDS))
 
 
@@ -285,37 +293,79 @@ def cached_policy(
     options: PolicyOptions,
     decorator: str,
 ) -> CachePolicy:
-    """Return the policy of `cached`: the one that was passed, or one of the single options.
+    """Return the policy of a decorator: the one that was passed, or one of the single options.
 
-    Raise `ConfigurationError` for both: it would not be clear which of them holds.
+    `decorator` is how it is written, as `client.cached`. Raise `ConfigurationError` for both: it would
+    not be clear which of them holds.
     """
-    check_options(options, "cached", *CACHED_OPTIONS)
+    call = _call_of(decorator)
+    check_options(options, call)
     resolved = resolve_ttl(seconds, ttl, decorator)
     if policy is None:
-        return CachePolicy(ttl=resolved, **options)
+        return policy_of(call, resolved, options)
     if not isinstance(policy, CachePolicy):
-        raise ConfigurationError(f"cached: policy must be a CachePolicy, not {redact(policy)}")
+        raise ConfigurationError(f"{call}: policy must be a CachePolicy, not {redact(policy)}")
     given = [*(() if resolved is DEFAULT else ("ttl",)), *options]
     if given:
         raise ConfigurationError(
-            f"cached: {' and '.join(given)} cannot be given with a policy, which has all options; pass"
+            f"{call}: {' and '.join(given)} cannot be given with a policy, which has all options; pass"
             " dataclasses.replace(policy, …)"
         )
+    if call in _OF_MANY:
+        faults = _faults_of_many({"lock": policy.lock, "cache_errors": policy.cache_errors})
+        if faults:
+            raise ConfigurationError(*(f"{call}: {fault}" for fault in faults.values()))
     return policy
 
 
-def check_options(options: PolicyOptions, call: str, *others: str) -> PolicyOptions:
-    """Return the options of a call; raise `TypeError` for an unknown one, naming those known.
+def policy_of(call: str, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
+    """Return the policy that the options of a call make; they are known.
 
-    `others` are the options that are not fields of `CachePolicy`.
+    Raise `ConfigurationError` listing every fault by the name of the call.
     """
-    known = sorted({*PolicyOptions.__annotations__, *others})
+    wrong = _faults_of_many(options) if call in _OF_MANY else {}
+    faults = [*wrong.values()]
+    try:
+        if not wrong:
+            return CachePolicy(ttl=ttl, **options)
+        CachePolicy(ttl=ttl, **{name: each for name, each in options.items() if name not in wrong})  # type: ignore[arg-type]  # they are options still
+    except ConfigurationError as error:
+        faults += [fault.removeprefix(_OWN_NAME) for fault in error.faults]
+    raise ConfigurationError(*(f"{call}: {fault}" for fault in faults))
+
+
+def _faults_of_many(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return what makes no sense for many keys, by the name of the option."""
+    faults = {}
+    lock = options.get("lock", False)
+    if lock is not False and lock not in ("local", "shard"):
+        faults["lock"] = (
+            f"lock must be False, 'local' or 'shard', not {redact(lock)}: a lock on a majority of nodes"
+            " for each key would cost hundreds of commands; 'shard' lets one process recompute each key"
+            " as well, as long as the key's own node answers"
+        )
+    if options.get("cache_errors"):
+        faults["cache_errors"] = (
+            "cache_errors is not for many keys: an exception concerns all keys of its call, and a kept"
+            " one would fail every later call for any of them; leave out the keys that have no value"
+        )
+    return faults
+
+
+def check_options(options: PolicyOptions, call: str) -> None:
+    """Raise `TypeError` for an unknown option of a call, naming those known."""
+    fields, others = PolicyOptions.__annotations__, _OTHER_OPTIONS[call]
     for name in options:
-        if name not in known:
+        if name not in fields and name not in others:
+            known = ", ".join(sorted({*fields, *others}))
             raise TypeError(
-                f"{call}() got an unexpected keyword argument {name!r} (known: {', '.join(known)})"
+                f"{call}() got an unexpected keyword argument {name!r} (known: {known})"
             )
-    return options
+
+
+def _call_of(decorator: str) -> str:
+    """Return the name of a decorator without the client that it belongs to."""
+    return decorator.rpartition(".")[2]
 
 
 def not_a_factory(call: str, factory: object) -> TypeError:
@@ -329,7 +379,7 @@ def not_a_factory(call: str, factory: object) -> TypeError:
 def resolve_ttl(
     seconds: Span | Default | None, ttl: CachedTTL | Default, decorator: str
 ) -> CachedTTL | Default:
-    """Return the ttl of `cached`, passed by position or by name.
+    """Return the ttl of a decorator, passed by position or by name.
 
     A function passed by position is the function to cache: the decorator was written without
     parentheses. Raise `ConfigurationError` for that, and for a ttl passed both ways.
@@ -338,12 +388,14 @@ def resolve_ttl(
         return ttl
     if callable(seconds) or hasattr(seconds, "__get__"):  # a class method is not callable
         raise ConfigurationError(
-            f"cached: {describe_function(seconds)} was given in place of a ttl; write"
+            f"{_call_of(decorator)}: {describe_function(seconds)} was given in place of a ttl; write"
             f" @{decorator}(ttl=…), with parentheses (a function that computes the ttl of a result is"
             " given by name)"
         )
     if ttl is not DEFAULT:
-        raise ConfigurationError(f"cached: ttl is given twice, {redact(seconds)} and {redact(ttl)}")
+        raise ConfigurationError(
+            f"{_call_of(decorator)}: ttl is given twice, {redact(seconds)} and {redact(ttl)}"
+        )
     return seconds
 
 

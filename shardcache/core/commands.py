@@ -8,9 +8,10 @@ NamedTuples, because a frozen dataclass costs 1 µs to build and these 0.25.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
-from itertools import islice
+from functools import partial
+from itertools import islice, repeat
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from shardcache.errors import ConfigurationError, NodeError
@@ -34,6 +35,10 @@ class Get(NamedTuple):
     """Read one key. Reply: its payload, or `None`."""
 
     key: bytes
+
+
+# A `Get` of the fields in a tuple, in half the time: every `get` of asyncio makes one.
+make_get: Final[Callable[[tuple[bytes]], Get]] = partial(tuple.__new__, Get)
 
 
 class GetMany(NamedTuple):
@@ -322,6 +327,22 @@ Command: TypeAlias = (
     | ServerStats
     | FlushAll
 )
+
+
+class Hits(list[Payload]):
+    """The reply to a `GetMany` if all keys were found with the same flags: their payloads.
+
+    `flags` and `data` are what these consist of, so that a reader of many keys need not look at each: that
+    saves a tenth of a call about a thousand. It is never changed.
+    """
+
+    __slots__ = ("data", "flags")
+
+    def __init__(self, flags: int, data: Sequence[bytes]) -> None:
+        super().__init__(zip(repeat(flags), data))
+        self.flags = flags
+        self.data = data
+
 
 # A reply is of the type that its command names. It may also be a `NodeError` *as a value*: the node
 # refused that one command, and the connection is still good. A `ConfigurationError` as a value says

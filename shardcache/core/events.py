@@ -194,6 +194,19 @@ class LeaseLost(NamedTuple):
     seconds: float
 
 
+class LockProviderFailed(NamedTuple):
+    """The provider of the client's locks raised an `error` that its protocol does not know.
+
+    `call` is the method that raised, such as `release`, and `name` the lock's name, empty if the call was
+    about no single lock. After `attempt`, `extend` and what asks for a result, the caller got
+    `LockUnavailable`. After `release`, `end`, `remaining` and `close` no caller got an error.
+    """
+
+    name: bytes
+    call: str
+    error: Exception
+
+
 class ShadowCompared(NamedTuple):
     """The value of `key` on its node, `here`, was compared with that on a node of the shadow, `there`.
 
@@ -258,6 +271,7 @@ Event: TypeAlias = (
     | StampedePrevented
     | StaleServed
     | LeaseLost
+    | LockProviderFailed
     | ShadowCompared
     | TopologyChanged
     | OldNodesRead
@@ -321,6 +335,9 @@ class Observer:
     def lease_lost(self, event: LeaseLost) -> None:
         """Handle the loss of a lock."""
 
+    def lock_provider_failed(self, event: LockProviderFailed) -> None:
+        """Handle an error that the lock provider must not raise."""
+
     def shadow_compared(self, event: ShadowCompared) -> None:
         """Handle a value that was compared with the shadow's; called in the thread that compares."""
 
@@ -352,6 +369,7 @@ METHODS: dict[type[Event], str] = {
     StampedePrevented: "stampede_prevented",
     StaleServed: "stale_served",
     LeaseLost: "lease_lost",
+    LockProviderFailed: "lock_provider_failed",
     ShadowCompared: "shadow_compared",
     TopologyChanged: "topology_changed",
     OldNodesRead: "old_nodes_read",
@@ -434,6 +452,14 @@ class Observers:
 
     def _is_notifying(self, notifications: Iterable[_Notification]) -> bool:
         return any(each.observers is self and not each.over for each in notifications)
+
+
+def check_observers(observers: object) -> None:
+    """Raise `ConfigurationError` for what is no list of observers, as one observer by itself."""
+    if isinstance(observers, (str, bytes, Mapping)) or not isinstance(observers, Iterable):
+        raise ConfigurationError(
+            f"observers: must be a list of observers, not {type(observers).__name__}"
+        )
 
 
 def _check(observers: Iterable[object]) -> None:

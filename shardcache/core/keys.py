@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -45,6 +45,30 @@ def encode(key: str | bytes) -> bytes:
     if not raw:
         raise InvalidKeyError("a key must not be empty")
     return raw
+
+
+def check_keys(call: str, keys: object) -> None:
+    """Raise `TypeError` for what is no list of keys; text would be a list of its letters.
+
+    >>> check_keys("get_many", "user:7")
+    Traceback (most recent call last):
+    TypeError: get_many: keys must be a list, not str; write [key] for a single one
+    """
+    if isinstance(keys, (str, bytes, bytearray)) or not isinstance(keys, Iterable):
+        raise TypeError(
+            f"{call}: keys must be a list, not {type(keys).__name__}; write [key] for a single one"
+        )
+
+
+def check_items(call: str, items: object) -> None:
+    """Raise `TypeError` for what is no mapping from key to value.
+
+    >>> check_items("set_many", [("user:7", "Ada")])
+    Traceback (most recent call last):
+    TypeError: set_many: must be a mapping from key to value, not list
+    """
+    if not hasattr(items, "keys"):  # as `dict` tells a mapping from pairs
+        raise TypeError(f"{call}: must be a mapping from key to value, not {type(items).__name__}")
 
 
 def caller_key(name: bytes) -> bytes:

@@ -90,8 +90,9 @@ class Grant(Protocol):
     async def extend(self, ttl: float, deadline: float) -> bool:
         """Have the service confirm it, for `ttl` seconds from now; return whether it is still held.
 
-        `False` means that it is lost. Raise `LockUnavailable` if the service does not answer, and the
-        grant goes on counting down. Several extensions may run at once.
+        `False` means that it is lost. Raise `LockUnavailable` if the service does not answer, and
+        `ConfigurationError` for a ttl that an attempt would refuse: the grant goes on counting down.
+        Several extensions may run at once.
         """
 
     async def release(self) -> bool:

@@ -7,19 +7,18 @@ import inspect
 import os
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from contextvars import Context
 from typing import Any, TypeVar
 
 from shardcache.backends.base import LAST_WAIT, AsyncBackend
 from shardcache.core.commands import Command, Reply
-from shardcache.errors import NodeError
 from shardcache.io.chance import random
-from shardcache.io.fanout import grace
 from shardcache.io.single_flight import context_outside
+from shardcache.io.task_fanout import ask_all, ask_until
 from shardcache.io.task_flights import TaskSingleFlight
 from shardcache.io.tasks import SharedReplies, TaskRepetition
-from shardcache.operations.port import UNANSWERED, Enough, Pause, Work
+from shardcache.operations.port import Enough, Pause, Work
 
 T = TypeVar("T")
 
@@ -60,21 +59,16 @@ class AsyncIO:
         """Ask one node; the future raises its `NodeError`."""
         return backend.execute(command, deadline)
 
-    async def call_many(
+    def call_many(
         self,
         asks: Sequence[tuple[AsyncBackend, Command]],
         deadline: float,
         enough: Enough | None = None,
-    ) -> list[tuple[Reply, float]]:
+    ) -> Coroutine[Any, Any, list[tuple[Reply, float]]]:
         """Send to every node in this turn, then await all replies, or `enough` of them."""
-        started = [_start(backend, command, deadline) for backend, command in asks]
-        try:
-            if enough is not None:
-                return await _await_enough(started, enough)
-            arrivals = _record_arrivals(started)
-            return [await _await_reply(answer, arrivals) for answer in started]
-        finally:
-            _discard(started)
+        if enough is None:
+            return ask_all(asks, deadline)
+        return ask_until(asks, deadline, enough)
 
     async def give_way(self) -> None:
         """Let the other tasks of the loop run once."""
@@ -174,73 +168,3 @@ def _here(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
     """Return the tasks of the running loop without the current one."""
     loop, current = asyncio.get_running_loop(), asyncio.current_task()
     return [task for task in list(tasks) if task.get_loop() is loop and task is not current]
-
-
-def _start(
-    backend: AsyncBackend, command: Command, deadline: float
-) -> asyncio.Future[Reply] | NodeError:
-    try:
-        return backend.execute(command, deadline)
-    except NodeError as error:
-        return error
-
-
-async def _await_enough(
-    started: Sequence[asyncio.Future[Reply] | NodeError], enough: Enough
-) -> list[tuple[Reply, float]]:
-    """Return the replies that came until `enough` held, and a moment longer."""
-    began = time.monotonic()
-    answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(started)
-    pending: dict[asyncio.Future[Reply], int] = {}
-    for place, answer in enumerate(started):
-        if isinstance(answer, NodeError):
-            answers[place] = (answer, began)
-        else:
-            pending[answer] = place
-    left: float | None = None
-    while pending:
-        if left is None and enough([reply for reply, _ in answers]):
-            left = grace(time.monotonic() - began)
-        done, _ = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
-            break
-        for answer in done:
-            answers[pending.pop(answer)] = await _await_reply(answer, {})
-    return answers
-
-
-def _record_arrivals(
-    started: Sequence[asyncio.Future[Reply] | NodeError],
-) -> dict[asyncio.Future[Reply], float]:
-    """Return a dict that is filled with the arrival time of each reply as it comes."""
-    arrivals: dict[asyncio.Future[Reply], float] = {}
-
-    def stamp(answer: asyncio.Future[Reply]) -> None:
-        arrivals[answer] = time.monotonic()
-
-    for answer in started:
-        if not isinstance(answer, NodeError):
-            answer.add_done_callback(stamp)
-    return arrivals
-
-
-async def _await_reply(
-    answer: asyncio.Future[Reply] | NodeError, arrivals: Mapping[asyncio.Future[Reply], float]
-) -> tuple[Reply, float]:
-    if isinstance(answer, NodeError):
-        return answer, time.monotonic()
-    try:
-        reply = await answer
-    except NodeError as error:
-        reply = error
-    return reply, arrivals.get(answer) or time.monotonic()
-
-
-def _discard(started: Sequence[asyncio.Future[Reply] | NodeError]) -> None:
-    """Cancel the futures that will not be awaited: a cancelled caller leaves no unread exception."""
-    for answer in started:
-        if isinstance(answer, NodeError):
-            continue
-        answer.cancel()
-        if answer.done() and not answer.cancelled():
-            answer.exception()

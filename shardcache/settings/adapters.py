@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -44,14 +44,21 @@ def with_long_secrets(arguments: dict[str, Any]) -> dict[str, Any]:
     secrets = checked("secret", arguments.get("secret"))
     if secrets is None:
         return arguments
-    if any(len(one) < MIN_SECRET for one in secrets):
-        log.warning(
-            "secret: shorter than %d bytes: who can read a stored value can guess it, and plant values;"
-            " take a longer one",
-            MIN_SECRET,
-        )
+    warn_of_short_secrets("secret", secrets)
     long = [one if len(one) >= MIN_SECRET else derive_secret(one) for one in secrets]
     return {**arguments, "secret": long}
+
+
+@takes_secrets
+def warn_of_short_secrets(name: str, secrets: Iterable[str | bytes]) -> None:
+    """Log that one of several secrets is short; `name` is where it is set, as `SECRET_KEY`."""
+    if any(len(one) < MIN_SECRET for one in secrets):
+        log.warning(
+            "%s: shorter than %d bytes: who can read a stored value can guess it, and plant values;"
+            " take a longer one",
+            name,
+            MIN_SECRET,
+        )
 
 
 def several_urls(url: object) -> Sequence[str]:

@@ -78,8 +78,7 @@ def _owners(
     digest, mask = xxh3_64_intdigest, len(places) - 1
 
     def owners_of(keys: Sequence[bytes]) -> list[Node]:
-        slots = [digest(key) & mask for key in keys]
-        return [owners[places[slot]] or fill(slot) for slot in slots]
+        return [owners[places[slot := digest(key) & mask]] or fill(slot) for key in keys]
 
     return owners_of
 

@@ -7,6 +7,9 @@ Subclass it where pytest collects, and say how a client of the service is made::
         def settings(self):
             with running_service() as address:
                 yield {"locks": f"mine://{address}"}
+
+Every test fails too if the provider raises what its protocol does not know, although the client lets no caller
+see that.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,11 +29,21 @@ import pytest
 
 from shardcache.clients.asyncio import AsyncClient
 from shardcache.clients.base import cluster_of
+from shardcache.core.events import LockProviderFailed
 from shardcache.core.lock_providers import LockScope, TellsHolders
 from shardcache.errors import LockLost, LockTimeout, LockUnavailable, UnsupportedError
 from shardcache.operations.locks import acquire
-from shardcache.operations.port import run
 from shardcache.testing.driving import MODES, DrivenClient, Mode, make_client
+from shardcache.testing.lock_calls import (
+    check_fences,
+    extend,
+    held,
+    operate,
+    pause,
+    release,
+    take,
+    try_take,
+)
 from shardcache.testing.waiting import eventually
 
 # Clients of either kind are called alike, and their results are of any type, hence `Any`.
@@ -38,10 +51,31 @@ MakeClient = Callable[..., Any]
 
 DEFAULTS: Mapping[str, Any] = {"nodes": "memory://a,b,c", "timeout": 5}
 
+STOPPED = 2.0  # seconds that a call may take in tests that stop the service
+PATIENCE = 20.0  # seconds within which such a call has surely ended
+
 CONTENDERS = 4
 ROUNDS = 10
 
 NAMES = ("report", "a/b", "a", "b", "/a", "a/", ".", "..", "two words", "snow ☃", "%2F", "x" * 300)
+
+
+class Failures:
+    """An observer that keeps what the provider raised although its protocol does not know it."""
+
+    def __init__(self) -> None:
+        self.events: list[LockProviderFailed] = []
+
+    def lock_provider_failed(self, event: LockProviderFailed) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def check(self) -> None:
+        """Raise `AssertionError` if there is any."""
+        for event in self.events:
+            raise AssertionError(
+                f"the provider raised in {event.call}, which its protocol does not know: {event.error!r}"
+            ) from event.error
 
 
 class LockProviderContract:
@@ -65,6 +99,18 @@ class LockProviderContract:
         """Return the settings for a service of this kind that does not run."""
         pytest.skip("no settings for a service that does not run")
 
+    @pytest.fixture
+    def stop(self) -> Callable[[], object]:
+        """Return a function that has the service of `settings`, which is this test's own, stop or hang."""
+        pytest.skip("no function that stops the service")
+
+    @pytest.fixture(autouse=True)
+    def failures(self) -> Iterator[Failures]:
+        """Fail the test if the provider raises what its protocol does not know."""
+        failures = Failures()
+        yield failures
+        failures.check()
+
     @pytest.fixture(params=MODES)
     def mode(self, request: pytest.FixtureRequest) -> Mode:
         """Return each of the two kinds of client in turn."""
@@ -72,12 +118,16 @@ class LockProviderContract:
         return mode
 
     @pytest.fixture
-    def make(self, mode: Mode, settings: Mapping[str, Any]) -> Iterator[MakeClient]:
+    def make(
+        self, mode: Mode, settings: Mapping[str, Any], failures: Failures
+    ) -> Iterator[MakeClient]:
         """Return a function that makes a client of the service; all are closed at the end."""
         with contextlib.ExitStack() as stack:
 
             def make(**options: Any) -> Any:
-                client = make_client(mode, **{**DEFAULTS, **settings, **options})
+                observers = [failures, *options.pop("observers", ())]
+                arguments = {**DEFAULTS, **settings, **options, "observers": observers}
+                client = make_client(mode, **arguments)
                 stack.callback(client.close)
                 return client
 
@@ -230,10 +280,10 @@ class LockProviderContract:
         assert release(other, kept) is True
 
     def test_a_cancelled_attempt_keeps_no_lock(
-        self, settings: Mapping[str, Any], ttl: float
+        self, settings: Mapping[str, Any], failures: Failures, ttl: float
     ) -> None:
         """Cancelled at any moment: soon another client can have it."""
-        client = make_client("asyncio", **{**DEFAULTS, **settings})
+        client = make_client("asyncio", **{**DEFAULTS, **settings}, observers=[failures])
         for steps in range(12):
             client.loop.run_until_complete(_attempt_and_cancel(client.twin, steps, 20 * ttl))
             lease = take(client, "report", ttl, wait=10 * ttl)
@@ -242,16 +292,17 @@ class LockProviderContract:
 
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
     def test_a_forked_child_has_no_part_in_a_lock(
-        self, settings: Mapping[str, Any], ttl: float
+        self, settings: Mapping[str, Any], failures: Failures, ttl: float
     ) -> None:
         """It cannot use its parent's lease, can take other locks, and the parent's lease lasts."""
-        client = make_client("blocking", **{**DEFAULTS, **settings})
+        client = make_client("blocking", **{**DEFAULTS, **settings}, observers=[failures])
         lease = take(client, "report", 20 * ttl)
 
         def act() -> bool:
             unusable = not lease.valid and not lease.lost and not lease.release()
             own = take(client, "another", ttl)
-            return unusable and try_take(client, "report", ttl) is None and own.release()
+            ours = try_take(client, "report", ttl) is None and own.release()
+            return unusable and ours and not failures.events
 
         assert _in_child(act)
         assert lease.valid
@@ -290,10 +341,11 @@ class LockProviderContract:
     # A service that does not run.
 
     def test_a_service_that_does_not_run_is_an_error(
-        self, mode: Mode, unreachable: Mapping[str, Any], ttl: float
+        self, mode: Mode, unreachable: Mapping[str, Any], failures: Failures, ttl: float
     ) -> None:
         """Within the time of the calls; a cached function is called all the same, at once."""
-        client = make_client(mode, **{**DEFAULTS, "timeout": 0.5, **unreachable})
+        settings = {**DEFAULTS, "timeout": 0.5, **unreachable}
+        client = make_client(mode, **settings, observers=[failures])
         began = time.monotonic()
         with pytest.raises(LockUnavailable):
             take(client, "report", ttl)
@@ -302,6 +354,34 @@ class LockProviderContract:
         assert client.get_or_set("value", lambda: 1, ttl=60, lock=True) == 1
         assert time.monotonic() - began < 10
         client.close()
+
+    def test_a_service_that_stops_fails_no_release(
+        self, make: MakeClient, stop: Callable[[], object], ttl: float
+    ) -> None:
+        """It raises nothing, within the time of a call: a block may end with an error too."""
+        client = make(timeout=STOPPED)
+        lease = take(client, "report", 10 * ttl)
+        stop()
+        began = time.monotonic()
+        release(client, lease)
+        assert time.monotonic() - began < PATIENCE
+        assert (lease.valid, lease.remaining()) == (False, 0)
+
+    def test_a_service_that_stops_extends_no_lock(
+        self, make: MakeClient, stop: Callable[[], object], ttl: float
+    ) -> None:
+        """That is an error within the time of a call, and the lease ends by the clock of the holder."""
+        client = make(timeout=STOPPED)
+        lease = take(client, "report", ttl)
+        stop()
+        began = time.monotonic()
+        with pytest.raises((LockUnavailable, LockLost)):
+            extend(client, lease, 10 * ttl)
+        with pytest.raises(LockUnavailable):
+            held(client, "report")
+        assert time.monotonic() - began < PATIENCE
+        eventually(lambda: lease.lost, within=PATIENCE)
+        assert (lease.valid, lease.remaining()) == (False, 0)
 
     # Who holds it.
 
@@ -337,63 +417,6 @@ class LockProviderContract:
             extend(one, lost, 10 * ttl)
         assert release(one, lost) is False
         assert lease.valid
-
-
-# The calls of either client.
-
-
-def take(client: Any, name: str, ttl: float, *, wait: float = 5.0, renew: bool = False) -> Any:
-    """Return a lease, and wait for it if need be."""
-    return _do(client, lambda: client.lock(name, ttl=ttl, renew=renew).acquire(wait))
-
-
-def try_take(client: Any, name: str, ttl: float) -> Any:
-    """Return a lease, or `None` if another client has the lock."""
-    return _do(client, lambda: client.lock(name, ttl=ttl).try_acquire())
-
-
-def held(client: Any, name: str) -> Any:
-    """Return whether any client holds a lock."""
-    return _do(client, lambda: client.lock(name).held())
-
-
-def extend(client: Any, lease: Any, ttl: float) -> Any:
-    """Extend a lease; return the seconds that remain."""
-    return _do(client, lambda: lease.extend(ttl))
-
-
-def release(client: Any, lease: Any) -> Any:
-    """Release a lease; return whether it was still held."""
-    return _do(client, lease.release)
-
-
-def operate(client: Any, operation: Callable[..., Any], *arguments: Any) -> Any:
-    """Run an operation on the client's cluster."""
-    if isinstance(client, DrivenClient):
-        work = operation(cluster_of(client.twin), *arguments)
-        return client.loop.run_until_complete(work)
-    return run(lambda: operation(cluster_of(client), *arguments))
-
-
-def pause(client: Any, seconds: float) -> None:
-    """Wait, and run the event loop of the client meanwhile, if it has one."""
-    if isinstance(client, DrivenClient):
-        client.loop.run_until_complete(asyncio.sleep(seconds))
-    else:
-        time.sleep(seconds)
-
-
-def check_fences(fences: Sequence[int | None]) -> None:
-    """Assert that the fences of consecutive holders grow, or that there are none."""
-    if any(fence is not None for fence in fences):
-        numbers = [fence for fence in fences if fence is not None]
-        assert len(numbers) == len(fences)
-        assert numbers == sorted(set(numbers))
-
-
-def _do(client: Any, call: Callable[[], Any]) -> Any:
-    result = call()
-    return client.loop.run_until_complete(result) if isinstance(client, DrivenClient) else result
 
 
 def _tells_holders(client: Any) -> bool:

@@ -16,7 +16,7 @@ DEFAULTS = {
     "report": "",
 }
 SCENARIOS = [
-    *("steady", "stampede", "app"),
+    *("steady", "stampede", "app", "examples"),
     *("node-killed", "node-stopped", "node-added", "slow-node"),
 ]
 

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from threading import Timer
 
 import pytest
 
 from shardcache import Client, Node
 from shardcache.cli.bench import Size
 from shardcache.cli.floor import Floor, FloorError
+from shardcache.cli.measuring import RANDOM, Load, Measurement, Step, _value_of
+from shardcache.errors import NodeError
 from shardcache.testing.servers import start_redis
 
 COMMAND = (sys.executable, "-P", "-m", "shardcache.cli")
@@ -157,6 +160,51 @@ def test_plain_sockets_log_in():
             Floor([Node(url.replace("hunter2hunter2", "other"))])
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("batch", [None, "30"])
+def test_large_values_are_stored_in_pieces(typed, pool, batch):
+    """A thousand values of a megabyte would fit neither a node nor a deadline: there are fewer, unless told."""
+    many = () if batch is None else ("--batch", batch)
+    words = ("bench", "--seconds", "0.1", "--size", "1MB", *many, "--json", "--url", pool)
+    status, out, _ = typed(*words)
+    rows = json.loads(out)
+    assert status == 0
+    assert {row["batch"] for row in rows} == {1, 2 if batch is None else 16}
+    assert held(pool) == 0
+
+
+def test_values_may_be_larger_than_python_draws_at_once():
+    """More than 256 MiB, which is the most that `randbytes` gives."""
+    assert len(set(_value_of(3 * RANDOM + 1)[::RANDOM])) > 1
+    assert len(_value_of(257 * 1024**2)) == 257 * 1024**2
+
+
+def test_evicted_values_are_reported(typed, make_memcached):
+    """A `get` of what is gone is faster than one that finds a value, and is no figure of the nodes."""
+    url = make_memcached("-m", "4").url
+    words = ("bench", "--seconds", "0.1", "--size", "100KiB", "--keys", "200", "--url", url)
+    status, out, _ = typed(*words)
+    assert status == 0
+    told = [line for line in out.splitlines() if "of the keys were gone" in line]
+    assert [line.split(" of 100 KiB on memcached: ")[0] for line in told] == ["get", "get_many(20)"]
+    assert all(line.endswith("use fewer --keys") for line in told)
+    rows = json.loads(typed(*words, "--yes", "--json")[1])
+    assert [0 < row["missed"] < 1 for row in rows] == [True, False, True, False]
+
+
+def test_calls_that_fail_are_counted(make_memcached):
+    """The others are measured: one late reply in an hour is no reason to lose an hour's figures."""
+    server = make_memcached()
+    load = Load([100], 20, 10, 1, 1.5)
+    with Client([server.url], timeout=0.05, on_error="raise") as client:
+        measurement = Measurement(client, load)
+        with measurement.cleaned_up():
+            Timer(0.5, server.pause).start()
+            Timer(0.8, server.resume).start()
+            result = measurement.measure(Step("memcached", 100, "get"))
+    assert 0 < result.failed < result.timing.calls
+    assert isinstance(result.error, NodeError)
 
 
 def test_a_node_that_is_down_is_an_error(typed):

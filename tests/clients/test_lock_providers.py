@@ -9,11 +9,13 @@ import threading
 import pytest
 
 from lock_service import LockService, TellingService, running
-from shardcache import Client, LockLost, LockUnavailable
+from operations.harness import EventLog
+from shardcache import Client, LockLost, LockProviderFailed, LockUnavailable
 from shardcache.errors import ClientClosedError, ConfigurationError
 from shardcache.settings import Settings
-from shardcache.testing.driving import make_client
-from shardcache.testing.locks import LockProviderContract, extend, release, take, try_take
+from shardcache.testing.driving import DrivenClient, make_client
+from shardcache.testing.lock_calls import extend, release, take, try_take
+from shardcache.testing.locks import LockProviderContract
 from shardcache.testing.servers import free_port
 
 TTL = 5.0
@@ -61,9 +63,20 @@ class TestServiceOfThisTest(LockProviderContract):
             yield {"locks": url}
 
     @pytest.fixture
+    def stop(self, service):
+        """Return what makes the service unreachable."""
+        return lambda: setattr(service, "reachable", False)
+
+    @pytest.fixture
     def shared_nodes(self, memcached_servers):
         """Return three memcached nodes."""
         return [server.url for server in memcached_servers]
+
+
+def servers_of(request, kind):
+    """Return three servers: those that all tests share, or ones that this test may stop."""
+    name = "cluster" if "stop" in request.fixturenames else "servers"
+    return request.getfixturevalue(f"{kind}_{name}")
 
 
 class TestMemcached(LockProviderContract):
@@ -75,9 +88,19 @@ class TestMemcached(LockProviderContract):
         return 3.0
 
     @pytest.fixture
-    def settings(self, memcached_servers):
+    def servers(self, request):
+        """Return three servers."""
+        return servers_of(request, "memcached")
+
+    @pytest.fixture
+    def settings(self, servers):
         """Return three nodes."""
-        return {"nodes": [server.url for server in memcached_servers]}
+        return {"nodes": servers.urls}
+
+    @pytest.fixture
+    def stop(self, servers):
+        """Return what kills them."""
+        return lambda: [server.kill() for server in servers]
 
     @pytest.fixture
     def shared_nodes(self, settings):
@@ -94,9 +117,19 @@ class TestRedis(LockProviderContract):
     """The built-in provider, over Redis nodes for locks alone."""
 
     @pytest.fixture
-    def settings(self, redis_servers):
+    def servers(self, request):
+        """Return three servers."""
+        return servers_of(request, "redis")
+
+    @pytest.fixture
+    def settings(self, servers):
         """Return three nodes for locks."""
-        return {"locks": "redlock", "lock_nodes": [server.url for server in redis_servers]}
+        return {"locks": "redlock", "lock_nodes": servers.urls}
+
+    @pytest.fixture
+    def stop(self, servers):
+        """Return what has them hang."""
+        return lambda: [server.pause() for server in servers]
 
     @pytest.fixture
     def shared_nodes(self, memcached_servers):
@@ -238,6 +271,14 @@ class TestUse:
         with pytest.raises(ConfigurationError, match="less than"):
             try_take(client, "report", 0.01)
 
+    def test_an_extension_that_the_service_refuses_is_an_error(self, client):
+        """The lock is not lost, and goes on counting down."""
+        lease = take(client, "report", TTL)
+        with pytest.raises(ConfigurationError, match="less than"):
+            extend(client, lease, 0.01)
+        assert lease.valid
+        assert release(client, lease) is True
+
     def test_a_cached_function_takes_its_lock_there(self, client, service):
         """One attempt for a miss, none for a hit; nothing is left."""
         for _ in range(3):
@@ -265,6 +306,82 @@ class TestUse:
     def test_a_closed_client_takes_no_lock(self, client):
         """From any provider."""
         client.close()
+        with pytest.raises(ClientClosedError):
+            client.lock("report")
+
+
+class Failed(Exception):  # noqa: N818 - it is not an error here
+    """What the body of a block raises."""
+
+
+def fail_while_holding(client, way):
+    """Raise `Failed` in a block that holds the lock: by `with lock`, or by its method `hold`."""
+    if not isinstance(client, DrivenClient):
+        lock = client.lock("report", ttl=TTL)
+        with lock if way == "with" else lock.hold():
+            raise Failed
+
+    async def fail():
+        lock = client.twin.lock("report", ttl=TTL)
+        async with lock if way == "with" else lock.hold():
+            raise Failed
+
+    client.loop.run_until_complete(fail())
+
+
+class TestFailures:
+    """A provider that raises what its protocol does not know."""
+
+    @pytest.mark.parametrize("way", ["with", "hold"])
+    @pytest.mark.parametrize("call", ["remaining", "end", "release"])
+    def test_the_exception_of_the_body_survives(self, client, service, call, way):
+        """And the failure can be seen in the counters."""
+        service.failing = {call}
+        with pytest.raises(Failed):
+            fail_while_holding(client, way)
+        assert client.lock_provider_errors == 1
+
+    def test_a_release_that_fails_is_told(self, mode, locks, service, caplog):
+        """By a counter, an event and one line of the log with where it failed; its caller goes on."""
+        log = EventLog(LockProviderFailed)
+        client = make_client(mode, "memory://a", locks=locks, timeout=5, observers=[log])
+        service.failing = {"release"}
+        for _ in range(2):
+            assert release(client, take(client, "report", TTL)) is True
+            service.held.clear()
+        assert [(each.name, each.call) for each in log.events] == [(b"report", "release")] * 2
+        assert isinstance(log.events[0].error, OSError)
+        assert client.lock_provider_errors == 2
+        (record,) = caplog.records
+        assert record.getMessage() == (
+            "lock provider failed in release: OSError('no space left for release')"
+        )
+        assert record.exc_info is not None
+        client.close()
+
+    @pytest.mark.parametrize("call", ["attempt", "watch", "remaining", "end", "release"])
+    def test_a_cached_function_is_called_all_the_same(self, client, service, call):
+        """Once, and its value is kept."""
+        service.failing = {call}
+        for _ in range(2):
+            assert client.get_or_set("value", lambda: 1, ttl=60, lock=True) == 1
+        assert client.lock_provider_errors == 1
+
+    def test_an_error_of_a_cached_function_survives(self, client, service):
+        """Its caller gets it, and not that of the lock's release."""
+        service.failing = {"end", "release"}
+
+        def fail():
+            raise Failed
+
+        with pytest.raises(Failed):
+            client.get_or_set("value", fail, ttl=60, lock=True)
+
+    def test_a_close_that_fails_closes_the_nodes(self, client, service):
+        """A block of the client ends with the exception of its body."""
+        service.failing = {"close"}
+        client.close()
+        assert client.lock_provider_errors == 1
         with pytest.raises(ClientClosedError):
             client.lock("report")
 

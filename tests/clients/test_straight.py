@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardcache import Client, NodeRefusedError, Observer, Shadow
-from shardcache.backends.memcached import wire as memcached
+from shardcache.backends.memcached import straight as memcached
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire

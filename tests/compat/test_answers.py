@@ -112,7 +112,7 @@ SCRIPTS = {
         lambda c: c.delete_many(["a", "e"]),
         lambda c: c.delete_multi(["c"], noreply=True),
         lambda c: c.set_multi({"f": 1}, -1),
-        lambda c: c.get_many("abcdef"),
+        lambda c: c.get_many(tuple("abcdef")),
     ],
     "delete": [
         lambda c: c.delete("k"),
@@ -290,6 +290,6 @@ def test_an_expiry_ends_a_value(make):
     client.set("l", "v", int(time.time()) + 1)
     client.set("m", "v", 60)
     deadline = time.monotonic() + 20
-    while client.get_many("kl") and time.monotonic() < deadline:
+    while client.get_many(["k", "l"]) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert client.get_many("klm") == {"m": b"v"}
+    assert client.get_many(["k", "l", "m"]) == {"m": b"v"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 import ssl
@@ -235,3 +236,29 @@ def test_a_token_is_a_number_as_bytes():
     for token in (CasToken(7, 0), CasToken(2**64 - 1, 0), CasToken(7, 3)):
         digits = digits_of(token)
         assert [token_of(form) for form in (digits, digits.decode(), int(digits))] == [token] * 3
+
+
+@pytest.mark.parametrize("call", ["get_many", "gets_many", "delete_many"])
+def test_text_is_no_list_of_keys(call):
+    """The real one would ask for its letters."""
+    with (
+        contextlib.closing(HashClient(["127.0.0.1:1"])) as client,
+        pytest.raises(TypeError, match=f"{call}: keys must be a list, not str"),
+    ):
+        getattr(client, call)("user:7")
+
+
+def test_pairs_are_no_mapping():
+    """The error names the call."""
+    with (
+        contextlib.closing(HashClient(["127.0.0.1:1"])) as client,
+        pytest.raises(TypeError, match="set_many: must be a mapping from key to value, not list"),
+    ):
+        client.set_many([("user:7", b"Ada")])
+
+
+@pytest.mark.parametrize("observers", [7, None, "me"])
+def test_observers_are_a_list(observers):
+    """As of every client."""
+    with pytest.raises(ConfigurationError, match="observers: must be a list of observers, not "):
+        HashClient(["127.0.0.1:1"], observers=observers)

@@ -12,16 +12,23 @@ from hypothesis import strategies as st
 
 from shardcache import CachePolicy, ConfigurationError, LockPolicy
 from shardcache.core.cache_policy import (
-    CACHED_OPTIONS,
     DEFAULT_LOCK,
     check_options,
     describe_function,
     lifetime_of,
+    policy_of,
     resolve_ttl,
 )
 from shardcache.core.lifetimes import DEFAULT, MAX_SECONDS
 
 SHORT = LockPolicy(ttl=1)
+# Each call, with an option that it has besides those of a policy.
+CALLS = {
+    "cached": "ignore",
+    "cached_many": "policy",
+    "get_or_set": "key",
+    "get_or_set_many": "keys",
+}
 
 
 async def later(result):
@@ -167,13 +174,15 @@ def test_a_bad_option_is_quoted(options, fault):
     """With what it must be."""
     with pytest.raises(ConfigurationError) as caught:
         CachePolicy(**{"ttl": 1, **options})
-    assert caught.value.faults == (f"cached: {fault}",)
+    assert caught.value.faults == (f"CachePolicy: {fault}",)
 
 
 @pytest.mark.parametrize("name", ["ttl", "condition"])
 def test_a_function_that_takes_no_result_is_refused(name):
     """What is called is asked, not what it wraps, and a class without a signature is taken."""
-    with pytest.raises(ConfigurationError, match=rf"cached: {name} must take .* nothing\(\) does"):
+    with pytest.raises(
+        ConfigurationError, match=rf"CachePolicy: {name} must take .* nothing\(\) does"
+    ):
         CachePolicy(**{"ttl": 1, name: nothing})
     for function in (wrapped, len, int, dict, max, bool):
         assert getattr(CachePolicy(**{"ttl": 1, name: function}), name) is function
@@ -194,16 +203,42 @@ def test_every_fault_is_listed():
 
 
 def test_unknown_options_are_named_with_the_known_ones():
-    """As Python does for a misspelt keyword argument; known ones are returned as they are."""
-    options = {"stale": 5, "lock": True}
-    assert check_options(options, "cached") is options
-    assert check_options({"ttl": 1}, "cached", *CACHED_OPTIONS) == {"ttl": 1}
-    with pytest.raises(TypeError) as caught:
-        check_options({"stale": 5, "stael": 5}, "get_or_set", "factory")
-    message = str(caught.value)
-    assert message.startswith("get_or_set() got an unexpected keyword argument 'stael' (known: ")
-    assert "factory" in message
-    assert "stale_if_error" in message
+    """As Python does for a misspelt keyword argument, by the name of the call."""
+    check_options({"stale": 5, "lock": True}, "cached")
+    check_options({"ttl": 1}, "cached_many")
+    for call, own in CALLS.items():
+        with pytest.raises(TypeError) as caught:
+            check_options({"stale": 5, "stael": 5}, call)
+        known = str(caught.value).partition(
+            f"{call}() got an unexpected keyword argument 'stael' (known: "
+        )[2]
+        assert {own, "stale_if_error"} <= set(known.rstrip(")").split(", "))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_fault_is_named_by_its_call(call):
+    """All at once; a policy that is created by itself has its own name."""
+    options = {"stale": -1, "jitter": 2.0}
+    with pytest.raises(ConfigurationError) as caught:
+        policy_of(call, 60, options)
+    assert caught.value.faults == (
+        f"{call}: stale must be zero or more",
+        f"{call}: jitter must be from 0 up to 1, not 2.0",
+    )
+    with pytest.raises(ConfigurationError, match=r"^CachePolicy: stale must be zero or more$"):
+        CachePolicy(ttl=60, stale=-1)
+
+
+@pytest.mark.parametrize("lock", ["shrad", True, LockPolicy(), 0, []])
+def test_many_keys_are_offered_no_lock_that_they_refuse(lock):
+    """Nor is another fault forgotten for that one."""
+    with pytest.raises(ConfigurationError) as caught:
+        policy_of("get_or_set_many", 60, {"lock": lock, "cache_errors": KeyError, "stale": -1})
+    locks, errors, stale = caught.value.faults
+    assert locks.startswith("get_or_set_many: lock must be False, 'local' or 'shard', not ")
+    assert errors.startswith("get_or_set_many: cache_errors is not for many keys")
+    assert stale == "get_or_set_many: stale must be zero or more"
+    assert policy_of("get_or_set_many", 60, {"lock": "shard"}).lock == "shard"
 
 
 def test_the_ttl_comes_by_position_or_by_name():

@@ -20,6 +20,7 @@ from shardcache.core.events import (
     Event,
     KeysAccessed,
     LeaseLost,
+    LockProviderFailed,
     NodeEjected,
     NodeFailed,
     NodeRestored,
@@ -32,6 +33,7 @@ from shardcache.core.events import (
     TopologyChanged,
     WarmUpEnded,
     _notifications,
+    check_observers,
 )
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.strategies.jump import Jump
@@ -54,6 +56,7 @@ EVENTS = [
     StampedePrevented(b"k", "joined", 0.1),
     StaleServed(b"k"),
     LeaseLost(b"report", 2.0),
+    LockProviderFailed(b"report", "release", OSError()),
     ShadowCompared(b"k", "differs", NODE, NODE),
     TopologyChanged(TopologyChange(TOPOLOGY, TOPOLOGY)),
     OldNodesRead(3, 2, 1),
@@ -241,3 +244,12 @@ def test_async_methods_are_refused():
         "observer Waiting.node_ejected is async",
         "observer Waiting.lease_lost is async",
     ]
+
+
+@pytest.mark.parametrize("observers", [7, None, "me", {"me": 1}], ids=repr)
+def test_observers_are_a_list(observers):
+    """One by itself is the likeliest mistake."""
+    kind = type(observers).__name__
+    with pytest.raises(ConfigurationError, match=f"^observers: must be a list of .*, not {kind}$"):
+        check_observers(observers)
+    check_observers([Observer()])

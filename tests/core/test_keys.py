@@ -9,7 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shardcache.core.keys import KeySpace, caller_key, hash_name, is_plain
+from shardcache.core.keys import (
+    KeySpace,
+    caller_key,
+    check_items,
+    check_keys,
+    hash_name,
+    is_plain,
+)
 from shardcache.core.reserved_keys import ESCAPED, HASHED, RESERVED
 from shardcache.errors import ConfigurationError, InvalidKeyError
 
@@ -190,3 +197,24 @@ def test_a_canonical_name_leads_back_to_its_key(namespace, raw):
     spaces = KeySpace(namespace), KeySpace(namespace + "b"), KeySpace("x" * 9)
     name = spaces[0].canonical(raw)
     assert [space.original(name) for space in spaces] == [raw, None, None]
+
+
+@pytest.mark.parametrize("keys", ["user:7", b"user:7", bytearray(b"k"), 7, None], ids=repr)
+def test_text_is_no_list_of_keys(keys):
+    """It would be a list of its letters; the error names the call and the way out."""
+    kind = type(keys).__name__
+    with pytest.raises(
+        TypeError, match=rf"^get_many: keys must be a list, not {kind}; write \[key\]"
+    ):
+        check_keys("get_many", keys)
+    for listed in (["k"], ("k",), {"k"}, {"k": 1}, iter("k")):
+        check_keys("get_many", listed)
+
+
+@pytest.mark.parametrize("items", ["user:7", [("user:7", 1)], {"user:7"}, None], ids=repr)
+def test_pairs_are_no_mapping(items):
+    """Whatever has keys is one."""
+    kind = type(items).__name__
+    with pytest.raises(TypeError, match=f"^f: must be a mapping from key to value, not {kind}$"):
+        check_items("f", items)
+    check_items("f", {"user:7": 1})

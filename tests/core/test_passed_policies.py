@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shardcache import CachePolicy, ConfigurationError
-from shardcache.core.cache_policy import cached_policy, lifetime_of
+from shardcache.core.cache_policy import cached_policy, lifetime_of, not_a_factory
 from shardcache.core.lifetimes import DEFAULT
 
 POLICY = CachePolicy(ttl=60, stale=5)
@@ -47,6 +47,25 @@ def test_faults_come_before_the_policy():
         cached_policy(POLICY, 1, 2, {}, "cached")
     with pytest.raises(ConfigurationError, match="cached: policy must be a CachePolicy, not dict"):
         cached_policy({"ttl": 60}, DEFAULT, DEFAULT, {}, "cached")
+
+
+def test_a_policy_for_many_keys_has_no_quorum_and_keeps_no_errors():
+    """Both faults are named, by the decorator; the same policy is one for single values."""
+    policy = CachePolicy(ttl=60, lock=True, cache_errors=KeyError)
+    with pytest.raises(ConfigurationError) as caught:
+        cached_policy(policy, DEFAULT, DEFAULT, {}, "client.cached_many")
+    lock, errors = caught.value.faults
+    assert lock.startswith("cached_many: lock must be False, 'local' or 'shard', not True: ")
+    assert errors.startswith("cached_many: cache_errors is not for many keys")
+    assert cached_policy(policy, DEFAULT, DEFAULT, {}, "client.cached") is policy
+    assert cached_policy(POLICY, DEFAULT, DEFAULT, {}, "cached_many") is POLICY
+
+
+def test_a_value_is_no_factory():
+    """The error says how to pass one."""
+    assert "get_or_set: factory must be a function, not int: pass" in str(
+        not_a_factory("get_or_set", 7)
+    )
 
 
 def test_a_function_takes_the_arguments_if_it_must():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shardcache.backends.base import BackendOptions
-from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MAX_VALUE
+from shardcache.backends.memcached.reader import DEFAULT_MAX_VALUE, MAX_VALUE
 from shardcache.backends.memory import DEFAULT_MAX_BYTES
 from shardcache.backends.redis import header, options
 from shardcache.backends.redis.batches import MGET_KEYS

@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from app.examples import DOCS, EXAMPLES, Example
 from app.webserver import WebServer
 from shardcache.testing.waiting import eventually
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 CROWD = 50
 COLD = 4  # reports that nobody has asked for yet
 PATIENCE = 20  # seconds for a call: a worker that stands still for less recomputes nothing
@@ -34,18 +33,7 @@ COMMANDS = {
 }
 
 
-class Example(NamedTuple):
-    """An application of docs/examples: its folder, and its name for a web server."""
-
-    folder: str
-    name: str
-
-
-FLASK, DJANGO, FASTAPI = (
-    Example("flask", "main:app"),
-    Example("django", "shop:application"),
-    Example("fastapi", "main:app"),
-)
+FLASK, DJANGO, FASTAPI = (EXAMPLES[name] for name in ("Flask", "Django", "FastAPI"))
 # What a new visitor is counted as while a node is down: `None` if it is the node of the count.
 UNREACHED = {FLASK: {1, None}, FASTAPI: {1, None}, DJANGO: {1}}
 RUNS = [
@@ -78,7 +66,7 @@ def command_of(example: Example, kind: str) -> Callable[[int], Sequence[str]]:
     return lambda port: [
         *(sys.executable, "-m", module),
         *(option.format(port=port) for option in options),
-        example.name,
+        example.application,
     ]
 
 
@@ -97,7 +85,7 @@ def serving(example: Example, kind: str, url: str, log: Path) -> Iterator[str]:
         **os.environ,
         "SECRET_KEY": "only for this test, and long enough",
         "SHARDCACHE_URL": url,
-        "PYTHONPATH": os.pathsep.join((str(EXAMPLES / example.folder), *filter(None, sys.path))),
+        "PYTHONPATH": os.pathsep.join((str(DOCS / example.folder), *filter(None, sys.path))),
     }
     server = WebServer(kind, command_of(example, kind), worker_at, environment, log)
     try:

@@ -10,6 +10,7 @@ STEADY = ("--scenario", "steady", "-u", "10", "-t", "5s")
 FAULT = ("-u", "10", "-t", "18s")
 STAMPEDE = ("--scenario", "stampede", "-u", "40", "-t", "8s")
 APP = ("--scenario", "app", "-u", "40", "-t", "8s")
+EXAMPLES = ("--scenario", "examples", "-u", "40", "-t", "8s")
 
 
 @pytest.mark.parametrize("kind", ["memcached", "redis", "both"])
@@ -78,3 +79,12 @@ def test_with_its_guard_the_verdict_holds(play, arguments, tmp_path):
 
 def _way(arguments):
     return "warm-600" if "600" in arguments else arguments[-1]
+
+
+def test_each_example_without_its_lock_is_a_missed_verdict(play):
+    """Django's, Flask's and FastAPI's, each by its own row; no request fails for that."""
+    played = play(*EXAMPLES, crippled=["app_without_lock"])
+    assert played.status == 1, played.output
+    for name in ("Django", "Flask", "FastAPI"):
+        assert f"{name}: 1 recompute for each time the value was missing" in played.verdict
+        assert f"{name}: no request failed" not in played.verdict

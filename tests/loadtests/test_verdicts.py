@@ -7,6 +7,7 @@ from figures import Figures
 from scenarios import SCENARIOS, Timeline, Variant, scenario_named
 from verdicts import BY_HAND, LOCKED, RULES, Record, held, judge
 
+from app.examples import EXAMPLES
 from shardcache import ConfigurationError
 from shardcache.testing import Profile
 
@@ -70,10 +71,22 @@ def stampeding(figures: Figures) -> Figures:
     return figures
 
 
+def visited(figures: Figures, *, recomputes: int = 1) -> Figures:
+    """Let visitors ask each example all the time, and its report expire three times."""
+    for name in EXAMPLES:
+        for tenth in range(10, 300):
+            figures.call(tenth / 10, name, 0.001)
+        for moment in (2.0, 7.0, 12.0):
+            for number in range(recomputes):
+                figures.event(moment + number / 100, LOCKED, name)
+    return figures
+
+
 GOOD = {
     "steady": lambda: record("steady", calm()),
     "stampede": lambda: record("stampede", stampeding(calm())),
     "app": lambda: record("app", stampeding(calm())),
+    "examples": lambda: record("examples", visited(calm())),
     "node-killed": lambda: record("node-killed", out_and_back()),
     "node-stopped": lambda: record("node-stopped", out_and_back()),
     "node-added": lambda: record("node-added", calm(), moved=0.26, ideal=0.25),
@@ -173,6 +186,26 @@ def test_a_value_that_is_missing_all_the_time_is_missed(name):
     for number in range(20):
         bad.figures.event(5.5 + number, LOCKED)
     assert missed(bad) == ["the value was missing at least twice, and at most 8 times"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_each_example_is_judged_by_itself(name):
+    """Its recomputes, its failed requests, and whether there were any."""
+    bad = GOOD["examples"]()
+    bad.figures.event(7.05, LOCKED, name)
+    assert missed(bad) == [
+        f"{name}: 1 recompute for each time the value was missing, with the lock"
+    ]
+    failed = GOOD["examples"]()
+    failed.figures.count(5, name, "errors", 2)
+    assert missed(failed) == ["no errors that reached a caller", f"{name}: no request failed"]
+    (row,) = [check for check in judge(failed) if check.what == f"{name}: no request failed"]
+    assert row.measured == "2 of 290"
+
+
+def test_examples_without_visitors_have_shown_nothing():
+    """No requests, and so no expiries."""
+    assert len(missed(record("examples", Figures()))) == 3 * len(EXAMPLES)
 
 
 @pytest.mark.parametrize("name", ["node-killed", "node-stopped"])

@@ -30,10 +30,13 @@ def _tests(adapter: str, *requirements: str) -> Run:
     return Run(adapter, requirements, ("-m", "pytest", "-n", "2", f"plugins/shardcache-{adapter}"))
 
 
-# The oldest releases are those that the adapters' own `pyproject.toml` state.
+# The oldest releases are those that the adapters' own `pyproject.toml` state. Django has a release between
+# the oldest and the newest that it still supports.
 RUNS = (
     _tests("django", "django==5.2"),
     Run("django", ("django==5.2.19",), (DJANGO_SUITE, "5.2.19")),
+    _tests("django", "django==6.0.10"),
+    Run("django", ("django==6.0.10",), (DJANGO_SUITE, "6.0.10")),
     _tests("django", "django==6.1.3"),
     Run("django", ("django==6.1.3",), (DJANGO_SUITE, "6.1.3")),
     _tests("flask", "cachelib==0.9.0", "Flask-Caching==2.1.0"),

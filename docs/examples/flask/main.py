@@ -18,7 +18,7 @@ app = Flask(__name__)
 app.config.update(
     SECRET_KEY=os.environ["SECRET_KEY"],
     CACHE_TYPE="shardcache_flask.FlaskCache",
-    CACHE_SHARDCACHE_URL=os.environ["SHARDCACHE_URL"],
+    CACHE_SHARDCACHE_URL=os.environ["SHARDCACHE_URL"].split(),  # one URL, or several
 )
 cache = Cache(app)
 

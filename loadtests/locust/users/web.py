@@ -1,11 +1,12 @@
-"""Users that ask the example application for its pages."""
+"""Users that ask applications for a page: the one of the load tests, and those of docs/examples."""
 
 from __future__ import annotations
 
 import json
 import time
 
-from run import current
+from locust.env import Environment
+from run import APP, current
 
 from locust import FastHttpUser, constant_throughput, task
 
@@ -13,11 +14,16 @@ NUMBER = 7  # of the report that everybody wants
 
 
 class ReportUser(FastHttpUser):
-    """One of many visitors who want the same report."""
+    """One of many visitors who want the same report of the application `site`."""
 
     abstract = True
-    path = ""
+    site = ""
+    path = "/reports"
     page = ""
+
+    def __init__(self, environment: Environment) -> None:
+        self.host = current.plan.sites[self.site]
+        super().__init__(environment)
 
     def on_start(self) -> None:
         """Begin at the pace of the run."""
@@ -46,15 +52,34 @@ class ReportUser(FastHttpUser):
 class PageUser(ReportUser):
     """A visitor of the page behind `cached(lock=True, stale=…)`."""
 
-    path = "/reports"
+    site = APP
     page = "page, cached(lock)"
 
 
 class UnprotectedPageUser(ReportUser):
     """A visitor of the page that is cached by hand."""
 
+    site = APP
     path = "/unprotected/reports"
     page = "page, by hand"
+
+
+class DjangoUser(ReportUser):
+    """A visitor of the Django example."""
+
+    site = page = "Django"
+
+
+class FlaskUser(ReportUser):
+    """A visitor of the Flask example."""
+
+    site = page = "Flask"
+
+
+class FastAPIUser(ReportUser):
+    """A visitor of the FastAPI example."""
+
+    site = page = "FastAPI"
 
 
 def _number_in(text: str | None) -> object:

@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
@@ -17,6 +18,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.exceptions import SynchronousOnlyOperation
 
 from shardcache import AsyncClient, AsyncLock, Client, EncodeError, Lock
+from shardcache.core.keys import check_items, check_keys
 from shardcache.core.lifetimes import ttl_of_any_length
 from shardcache.core.secrecy import takes_secrets
 from shardcache_django.clients import clients_of
@@ -62,6 +64,13 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
         """Return the asyncio client, as `client` is for sync code."""
         return self._clients.asyncio
 
+    def raising(self) -> ShardCache:
+        """Return the same cache with calls that each raise the `NodeError` when a node fails."""
+        other, clients = copy(self), self._clients
+        strict = clients._replace(blocking=clients.strict, asyncio=clients.strict_asyncio)
+        other._clients = strict  # noqa: SLF001 - of this class
+        return other
+
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
         """Return the key's value, or `default`."""
         return self._clients.blocking.get(self._name(key, version), default)
@@ -72,13 +81,13 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
 
     def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         """Return the values of the keys found; all nodes are asked at once."""
-        names = self._names(keys, version)
+        names = self._names("get_many", keys, version)
         found = self._clients.blocking.get_many(names)
         return {names[name]: value for name, value in found.items()}
 
     async def aget_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         """See `get_many`."""
-        names = self._names(keys, version)
+        names = self._names("aget_many", keys, version)
         found = await self._clients.asyncio.get_many(names)
         return {names[name]: value for name, value in found.items()}
 
@@ -100,8 +109,7 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
         self, data: Mapping[Any, Any], timeout: Timeout = DEFAULT_TIMEOUT, version: Any = None
     ) -> list[Any]:
         """Store many values, all nodes at once; return the keys that could not be stored."""
-        names = self._names(data, version)
-        values = {name: data[key] for name, key in names.items()}
+        names, values = self._named_items("set_many", data, version)
         with _picklings_own_errors():
             failed = self._clients.blocking.set_many(values, self._ttl(timeout))
         return [names[name] for name in failed]
@@ -110,8 +118,7 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
         self, data: Mapping[Any, Any], timeout: Timeout = DEFAULT_TIMEOUT, version: Any = None
     ) -> list[Any]:
         """See `set_many`."""
-        names = self._names(data, version)
-        values = {name: data[key] for name, key in names.items()}
+        names, values = self._named_items("aset_many", data, version)
         calls = self._clients.asyncio.set_many, self._clients.blocking.set_many
         failed = await _store(*calls, values, self._ttl(timeout))
         return [names[name] for name in failed]
@@ -194,11 +201,11 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
 
     def delete_many(self, keys: Iterable[Any], version: Any = None) -> None:
         """Delete every key, all nodes at once."""
-        self._clients.blocking.delete_many(self._names(keys, version))
+        self._clients.blocking.delete_many(self._names("delete_many", keys, version))
 
     async def adelete_many(self, keys: Iterable[Any], version: Any = None) -> None:
         """See `delete_many`."""
-        await self._clients.asyncio.delete_many(self._names(keys, version))
+        await self._clients.asyncio.delete_many(self._names("adelete_many", keys, version))
 
     def has_key(self, key: Any, version: Any = None) -> bool:
         """Return whether the key has a value."""
@@ -313,9 +320,18 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
         """Return the key with its prefix and version; warn of one that memcached would refuse."""
         return self.make_and_validate_key(key, version)
 
-    def _names(self, keys: Iterable[Any], version: Any) -> dict[Any, Any]:
-        """Return the callers' keys by their names."""
+    def _names(self, call: str, keys: Iterable[Any], version: Any) -> dict[Any, Any]:
+        """Return the callers' keys by their names; raise `TypeError` for text, a list of its letters."""
+        check_keys(call, keys)
         return {self._name(key, version): key for key in keys}
+
+    def _named_items(
+        self, call: str, data: Mapping[Any, Any], version: Any
+    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Return the callers' keys and the values, each by name; raise `TypeError` for no mapping."""
+        check_items(call, data)
+        names = self._names(call, data, version)
+        return names, {name: data[key] for name, key in names.items()}
 
     def _ttl(self, timeout: Timeout) -> float | Decimal | timedelta | None:
         """Return a timeout as the client takes it; `None` for one above ten years.

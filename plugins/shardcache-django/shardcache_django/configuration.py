@@ -14,6 +14,7 @@ from shardcache.settings.adapters import (
     OPTIONS,
     derive_secret,
     read_urls,
+    warn_of_short_secrets,
     with_long_secrets,
     with_timeouts,
 )
@@ -58,7 +59,11 @@ def client_arguments(location: object, options: Mapping[str, Any]) -> dict[str, 
         with faults.of(f"OPTIONS: {name}"):
             _check_option(name)
     faults.report()
-    arguments = {**DEFAULTS, "secret": derive_secrets(), **given, **options}
+    arguments = {**DEFAULTS, **given, **options}
+    if "secret" not in arguments:
+        arguments["secret"] = derive_secrets()
+        warn_of_short_secrets("SECRET_KEY", [django_settings.SECRET_KEY])
+        warn_of_short_secrets("SECRET_KEY_FALLBACKS", _fallbacks())
     return with_long_secrets(with_timeouts(arguments))
 
 
@@ -67,8 +72,11 @@ def derive_secrets() -> list[bytes]:
 
     Everybody knows the secret of an empty fallback, and could plant pickles with it: there is none.
     """
-    fallbacks = filter(None, django_settings.SECRET_KEY_FALLBACKS)
-    return [derive_secret(force_bytes(key)) for key in (django_settings.SECRET_KEY, *fallbacks)]
+    return [derive_secret(force_bytes(key)) for key in (django_settings.SECRET_KEY, *_fallbacks())]
+
+
+def _fallbacks() -> list[Any]:  # as Django takes them
+    return [key for key in django_settings.SECRET_KEY_FALLBACKS if key]
 
 
 def _read_location(location: object) -> dict[str, Any]:

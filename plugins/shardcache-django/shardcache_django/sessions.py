@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from django.contrib.sessions.backends import cache
 from django.contrib.sessions.backends.base import UpdateError
 
-from shardcache import NodeError
+from shardcache import DecodeError, NodeError
 from shardcache_django.backend import ShardCache
 
 ATTEMPTS: Final = (
     100  # random keys: with one living node of eight all of these miss it twice in a million
 )
 SECONDS: Final = 2.0  # nodes that are silent, and not ejected yet, cost a timeout each
+
+log = logging.getLogger("shardcache")
 
 
 class SessionStore(cache.SessionStore):  # type: ignore[misc]  # Django has no types
@@ -25,11 +29,14 @@ class SessionStore(cache.SessionStore):  # type: ignore[misc]  # Django has no t
     node. Keys and values are those of `django.contrib.sessions.backends.cache`. When no node answers
     within two seconds, creating a session raises the `NodeError`.
 
-    A request whose session was read before its node went down is answered, and what it changed is lost
-    with the session. Django's own engine would tell the user that the session was deleted.
+    A request whose session was read before its node went down is answered; what it changed in the session
+    is lost, and the log says so. Django's own engine would tell the user that the session was deleted. It
+    is not saved on another node: its user may have logged out meanwhile, which only its own node knows.
     """
 
     # What is saved and returned is Django's matter, hence `Any`.
+
+    _cache: Any  # of Django's own class: a cache of any backend
 
     def create(self) -> Any:
         """Create a session under a new key."""
@@ -51,29 +58,41 @@ class SessionStore(cache.SessionStore):  # type: ignore[misc]  # Django has no t
 
     def save(self, must_create: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's signature
         """Save the session; raise `UpdateError` if its node answers, and the session is missing."""
+        is_new = must_create or self.session_key is None
         try:
-            return super().save(must_create)
-        except UpdateError:
-            if not isinstance(self._cache, ShardCache):  # another cache, as in a project's tests
+            with self._telling_failed_from_missing():
+                return super().save(must_create)
+        except NodeError as error:
+            if is_new:
                 raise
-            with suppress(NodeError):  # nobody knows whether the session is missing
-                self._cache.client.view(on_error="raise").exists(
-                    self._cache.make_key(self.cache_key)
-                )
-                raise
+            self._note_lost(error)
 
     async def asave(self, must_create: bool = False) -> Any:  # noqa: FBT001, FBT002 - as above
         """See `save`."""
+        is_new = must_create or self.session_key is None
         try:
-            return await super().asave(must_create)
-        except UpdateError:
-            if not isinstance(self._cache, ShardCache):
+            with self._telling_failed_from_missing():
+                return await super().asave(must_create)
+        except NodeError as error:
+            if is_new:
                 raise
-            with suppress(NodeError):
-                await self._cache.async_client.view(on_error="raise").exists(
-                    self._cache.make_key(await self.acache_key())
-                )
-                raise
+            self._note_lost(error)
+
+    def _note_lost(self, error: NodeError) -> None:
+        log.warning("session not saved, and what its request changed in it is lost: %s", error)
+
+    @contextmanager
+    def _telling_failed_from_missing(self) -> Iterator[None]:
+        """Let each call to the cache raise the error of a node that fails; what cannot be read is missing."""
+        cache = self._cache
+        if isinstance(cache, ShardCache):  # and not another cache, as in a project's tests
+            self._cache = cache.raising()
+        try:
+            yield
+        except DecodeError as error:
+            raise UpdateError from error
+        finally:
+            self._cache = cache
 
 
 class _Patience:

@@ -58,6 +58,25 @@ def test_many_keys_are_read_stored_and_deleted(cache):
     assert cache.get_many(KEYS) == {KEYS[-1]: "v"}
 
 
+@pytest.mark.parametrize("call", ["get_many", "delete_many"])
+def test_text_is_no_list_of_keys(use, face, call):
+    """It would be a list of its letters."""
+    cache = face(use("memcached://127.0.0.1:1"))
+    for keys in ("user:7", b"user:7", None):
+        with pytest.raises(
+            TypeError, match=rf"{call}: keys must be a list, not {type(keys).__name__}"
+        ):
+            getattr(cache, call)(keys)
+
+
+def test_pairs_are_no_mapping(use, face):
+    """The error names the call."""
+    cache = face(use("memcached://127.0.0.1:1"))
+    for items in ("user:7", [("user:7", 1)]):
+        with pytest.raises(TypeError, match="set_many: must be a mapping from key to value, not "):
+            cache.set_many(items)
+
+
 class Calls(Observer):
     """The names of the commands that were sent."""
 

@@ -140,14 +140,31 @@ def test_secrets_are_derived_from_djangos(use):
     use(URL)
 
 
-def test_a_short_secret_of_its_own_is_derived(use, caplog):
-    """As by the other adapters, with a line in the log; a key of Django's is Django's own matter."""
-    use(URL)
-    assert caplog.messages == []
+def test_a_short_secret_of_its_own_is_derived(caplog):
+    """As by the other adapters, with a line in the log that names it, and not the key of Django."""
     assert client_arguments(URL, {"secret": "short"})["secret"] == [
         hashlib.sha256(b"shardcache:short").digest()
     ]
-    assert "secret: shorter than 16 bytes" in caplog.text
+    assert [each.partition(":")[0] for each in caplog.messages] == ["secret"]
+
+
+@pytest.mark.parametrize(
+    ("key", "fallbacks", "named"),
+    [
+        ("short", [], ["SECRET_KEY"]),
+        (b"a long one, made up at random", ["", "short"], ["SECRET_KEY_FALLBACKS"]),
+        ("short", ["shorter"], ["SECRET_KEY", "SECRET_KEY_FALLBACKS"]),
+        ("a long one, made up at random", [b"and its predecessor"], []),
+    ],
+)
+def test_a_short_key_of_djangos_is_logged(use, caplog, key, fallbacks, named):
+    """Once for a configuration, not for each thread and request, and without the key."""
+    with override_settings(SECRET_KEY=key, SECRET_KEY_FALLBACKS=fallbacks):
+        for _ in range(3):
+            use(URL)
+    assert [each.partition(":")[0] for each in caplog.messages] == named
+    assert "short" not in caplog.text.replace("shorter than", "")
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
     use(URL, OPTIONS={"secret": ["short", "sixteen bytes or more"]})
 
 

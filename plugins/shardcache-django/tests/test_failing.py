@@ -13,7 +13,7 @@ from django.core.cache import caches
 from django.test import override_settings
 from shardcache_django import sessions
 
-from shardcache import NodeError
+from shardcache import Client, NodeError
 from shardcache.testing.clusters import ServerCluster
 from shardcache.testing.servers import Server
 
@@ -32,6 +32,12 @@ def servers(server_cluster: ServerCluster) -> ServerCluster:
 def fail(request: pytest.FixtureRequest) -> Callable[[Server], None]:
     """Return what a server suffers: it refuses connections, or takes them and answers nothing."""
     return request.param
+
+
+@pytest.fixture
+def fail_first(servers: ServerCluster, fail: Callable[[Server], None]) -> Callable[[], None]:
+    """Return what lets the first server fail."""
+    return lambda: fail(servers[0])
 
 
 def key_of(server):
@@ -125,7 +131,7 @@ def test_with_on_error_raise_every_call_raises(use, servers, fail, face):
             getattr(cache, call)(key)
 
 
-def save(store, call):
+def call_save(store, call):
     """Save a session by one of its methods."""
     asyncio.run(store.asave()) if call == "asave" else store.save()
 
@@ -143,7 +149,7 @@ def test_a_session_is_not_saved_for_ever(use, servers, fail, call, engine):
     store["user"] = 7
     began = time.monotonic()
     with pytest.raises(NodeError):
-        save(store, call)
+        call_save(store, call)
     assert time.monotonic() - began < 3.0
 
 
@@ -155,7 +161,7 @@ def test_new_sessions_are_on_nodes_that_answer(use, servers, fail, call):
     for user in range(20):
         store = sessions.SessionStore()
         store["user"] = user
-        save(store, call)
+        call_save(store, call)
         assert theirs.SessionStore(store.session_key)["user"] == user
 
 
@@ -173,17 +179,46 @@ def test_a_session_of_a_dead_node_is_another_one(use, servers, fail):
     assert sessions.SessionStore(visit.session_key)["user"] == 7
 
 
-@pytest.mark.parametrize("save", ["save", "asave"])
-def test_a_request_that_has_read_its_session_is_answered(use, servers, fail, save):
-    """Its node fails before it is saved: nobody has deleted it, so Django's middleware refuses nothing."""
-    use([server.url for server in servers], OPTIONS={"timeout": 0.2})
-    visit = sessions.SessionStore(session_on(servers[0]).session_key)
-    visit["user"] = 7
-    fail(servers[0])
-    saved = getattr(visit, save)()
-    if save == "asave":
-        asyncio.run(saved)
-    assert sessions.SessionStore(visit.session_key).get("user") is None
+@pytest.fixture
+def visit(use, servers):
+    """Return a session that a request has read and changed, and the counters of its node."""
+    cache = use([server.url for server in servers], OPTIONS={"timeout": 0.2})
+    store = sessions.SessionStore(session_on(servers[0]).session_key)
+    store["user"] = 7
+    name = cache.client.nodes[0].name
+    return store, lambda: [client.counters()[name] for client in (cache.client, cache.async_client)]
+
+
+@pytest.mark.parametrize("moment", ["before", "between"])
+@pytest.mark.parametrize("call", ["save", "asave"])
+def test_a_request_that_has_read_its_session_is_answered(visit, fail_first, call, moment, caplog):
+    """Its node fails before it is saved: nobody has deleted it, so Django's middleware refuses nothing.
+
+    What the request has changed is lost: the log says so once, and the counters have the error.
+    """
+    store, counters = visit
+    if moment == "before":
+        fail_first()
+    else:  # after Django has seen that the session is there
+        store.get_expiry_age = lambda: (fail_first(), 60)[1]
+        store.aget_expiry_age = lambda: (fail_first(), asyncio.sleep(0, 60))[1]
+    call_save(store, call)
+    lost = [each for each in caplog.messages if each.startswith("session not saved, and what its ")]
+    assert len(lost) == 1
+    assert caches["default"].client.nodes[0].name in lost[0]
+    assert sum(each["errors"] for each in counters()) > 0
+    assert sessions.SessionStore(store.session_key).get("user") is None
+
+
+@pytest.mark.parametrize("call", ["save", "asave"])
+def test_a_session_that_cannot_be_read_any_more_is_missing(visit, call):
+    """A program with another secret has written to its key."""
+    store, _ = visit
+    cache = caches["default"]
+    with Client(cache.client.nodes, codec="pickle", secret="of another program") as other:
+        other.set(cache.make_key(store.cache_key), {"user": 8})
+    with pytest.raises(UpdateError):
+        call_save(store, call)
 
 
 @pytest.mark.parametrize("save", ["save", "asave"])

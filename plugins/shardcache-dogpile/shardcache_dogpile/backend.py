@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from dogpile.cache.api import NO_VALUE, CacheBackend, CachedValue
 
 from shardcache import ConfigurationError, Lock, LockUnavailable
+from shardcache.core.keys import check_keys
 from shardcache.core.secrecy import takes_secrets
 from shardcache.settings.adapters import OPTIONS
 from shardcache.settings.releases import require
@@ -47,6 +48,8 @@ class ShardCacheBackend(CacheBackend):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         """Create the backend of a region; raise `ConfigurationError` listing every fault."""
         require("shardcache-dogpile", "dogpile.cache", "1.3")
+        if not isinstance(arguments, Mapping):
+            raise ConfigurationError(f"arguments: must be a dict, not {type(arguments).__name__}")
         _log_unknown(arguments)
         self.client = build_client(arguments)
         distributed = arguments.get("distributed_lock", True)
@@ -65,6 +68,7 @@ class ShardCacheBackend(CacheBackend):
 
     def get_multi(self, keys: Iterable[str]) -> Sequence[BackendFormatted]:
         """Return the value of each key, or `NO_VALUE`; all nodes are asked at once."""
+        check_keys("get_multi", keys)
         wanted = list(keys)
         found = self.client.get_many(wanted)
         return [_from_stored(found.get(key)) for key in wanted]
@@ -83,6 +87,7 @@ class ShardCacheBackend(CacheBackend):
 
     def delete_multi(self, keys: Iterable[str]) -> None:
         """Delete many keys, all nodes at once."""
+        check_keys("delete_multi", keys)
         self.client.delete_many(keys)
 
     def get_mutex(self, key: str) -> CacheMutex | None:

@@ -188,3 +188,18 @@ def test_a_region_goes_on_without_its_lock(
     lines = [r for r in caplog.records if "each process creates values" in r.getMessage()]
     assert len(lines) == 1
     assert lines[0].levelno == logging.WARNING
+
+
+@pytest.mark.parametrize("call", ["get_multi", "delete_multi"])
+def test_text_is_no_list_of_keys(call: str):
+    """It would be a list of its letters."""
+    with pytest.raises(TypeError, match=f"^{call}: keys must be a list, not str"):
+        getattr(make(url=URL), call)("user:7")
+
+
+@pytest.mark.parametrize("arguments", [["url"], "url", 7])
+def test_arguments_that_are_no_dict_are_named(arguments: object):
+    """With their type."""
+    kind = type(arguments).__name__
+    with pytest.raises(ConfigurationError, match=f"arguments: must be a dict, not {kind}"):
+        make_region().configure("shardcache", arguments=arguments)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ class TestSqliteLocks(LockProviderContract):
     def settings(self, locks: str) -> dict[str, Any]:
         """Return a new file of locks."""
         return {"locks": locks}
+
+    @pytest.fixture
+    def stop(self, tmp_path: Path) -> Callable[[], object]:
+        """Return what makes the file one that is no database."""
+        return lambda: (tmp_path / "locks.sqlite").write_text("no database" * 1_000)
 
     @pytest.fixture
     def shared_nodes(self, tmp_path: Path) -> str:

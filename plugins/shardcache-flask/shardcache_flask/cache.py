@@ -14,6 +14,7 @@ from shardcache import (
     InvalidKeyError,
     PartialFailureError,
 )
+from shardcache.core.keys import check_items
 from shardcache.core.secrecy import takes_secrets
 from shardcache.settings.releases import require
 from shardcache_flask.clients import Url, merge_settings
@@ -132,6 +133,7 @@ class ShardCache(BaseCache):
 
     def set_many(self, mapping: Mapping[str, Any], timeout: Timeout | None = None) -> list[str]:
         """Store every item, all nodes at once; return the keys that were stored."""
+        check_items("set_many", mapping)
         items: dict[str | bytes, Any] = {self._name(key): value for key, value in mapping.items()}
         try:
             failed = self._client.set_many(items, self._ttl(timeout))

@@ -7,7 +7,12 @@ from typing import Any, ClassVar
 
 from shardcache import ConfigurationError
 from shardcache.core.secrecy import takes_secrets
-from shardcache.settings.adapters import derive_secret, read_urls, several_urls
+from shardcache.settings.adapters import (
+    derive_secret,
+    read_urls,
+    several_urls,
+    warn_of_short_secrets,
+)
 from shardcache.settings.releases import require
 from shardcache_flask.cache import ShardCache
 
@@ -67,7 +72,10 @@ def _with_secret(options: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     if key and "secret" not in given and given.get("codec", "pickle") == "pickle":
         if not isinstance(key, (str, bytes)):
             raise ConfigurationError(f"SECRET_KEY: must be text or bytes, not {type(key).__name__}")
-        return {**options, "secret": [derive_secret(each) for each in (key, *_fallbacks(config))]}
+        fallbacks = _fallbacks(config)
+        warn_of_short_secrets("SECRET_KEY", [key])
+        warn_of_short_secrets("SECRET_KEY_FALLBACKS", fallbacks)
+        return {**options, "secret": [derive_secret(each) for each in (key, *fallbacks)]}
     return dict(options)
 
 

@@ -71,6 +71,14 @@ def test_many_keys_keep_their_order(cache: ShardCache):
     assert cache.get_many("a", "b") == [None, 2]
 
 
+def test_pairs_are_no_mapping():
+    """The error names the call."""
+    with pytest.raises(
+        TypeError, match=r"^set_many: must be a mapping from key to value, not list$"
+    ):
+        ShardCache("memory://a").set_many([("a", 1)])
+
+
 @pytest.mark.parametrize(
     ("timeout", "left"),
     [(None, 40), (0, float("inf")), (10**10, float("inf")), (20, 20), (Decimal(20), 20)],

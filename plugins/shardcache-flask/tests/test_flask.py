@@ -112,6 +112,26 @@ def test_fallbacks_that_everybody_can_guess_are_refused(fallbacks: object):
         make(CACHE_SHARDCACHE_URL=URL, SECRET_KEY="new", SECRET_KEY_FALLBACKS=fallbacks)
 
 
+@pytest.mark.parametrize(
+    ("key", "fallbacks", "named"),
+    [
+        ("short", [], ["SECRET_KEY"]),
+        (b"a long one, made up at random", ["short"], ["SECRET_KEY_FALLBACKS"]),
+        ("a long one, made up at random", [b"and its predecessor"], []),
+    ],
+)
+def test_a_short_secret_key_is_logged(
+    caplog: pytest.LogCaptureFixture, key: str | bytes, fallbacks: list[object], named: list[str]
+):
+    """Once for an application, and without the key; it is derived all the same."""
+    app, cache = make(CACHE_SHARDCACHE_URL=URL, SECRET_KEY=key, SECRET_KEY_FALLBACKS=fallbacks)
+    with app.app_context():
+        assert cache.set("k", {object})
+    assert [each.partition(":")[0] for each in caplog.messages] == named
+    assert "short" not in caplog.text.replace("shorter than", "")
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
+
+
 def test_a_secret_key_that_is_no_text_is_named():
     """A number, as from a file of settings."""
     with pytest.raises(ConfigurationError, match="SECRET_KEY: must be text or bytes, not int"):

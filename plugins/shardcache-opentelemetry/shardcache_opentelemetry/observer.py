@@ -9,7 +9,7 @@ from weakref import WeakSet
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import SpanKind, StatusCode, TracerProvider, get_tracer
 
-from shardcache import CallFinished, ClientCreated, Node, Observer
+from shardcache import CallFinished, ClientCreated, ConfigurationError, Node, Observer
 from shardcache_opentelemetry.conventions import BATCHES, SCHEMA, Attributes, Description, describe
 
 NAME = "shardcache"
@@ -28,7 +28,8 @@ class OpenTelemetryObserver(Observer):
     A span is a child of the span that was current when its call was made; a background refresh
     belongs to the call that started it. Calls that are not sent, because their node is ejected, are
     not reported. No key, value or text of an error is. One observer may serve any number of clients.
-    The providers are the global ones unless they are given.
+    The providers are the global ones unless they are given. Raise `ConfigurationError` for what is no
+    provider.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class OpenTelemetryObserver(Observer):
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
+        _check("tracer_provider", tracer_provider, TracerProvider)
+        _check("meter_provider", meter_provider, MeterProvider)
         self._tracer = get_tracer(NAME, None, tracer_provider, SCHEMA)
         self._durations = get_meter(NAME, "", meter_provider, SCHEMA).create_histogram(
             "db.client.operation.duration",
@@ -90,3 +93,12 @@ class OpenTelemetryObserver(Observer):
         if description is None:
             self._descriptions[key] = description = describe(node, command, batch=batch)
         return description
+
+
+def _check(name: str, provider: object, kind: type) -> None:
+    """Raise `ConfigurationError` for a provider that is none, and not left out."""
+    if provider is not None and not isinstance(provider, kind):
+        raise ConfigurationError(
+            f"OpenTelemetryObserver: {name}: must be a {kind.__name__} of OpenTelemetry, not"
+            f" {type(provider).__name__}"
+        )

@@ -6,10 +6,11 @@ import time
 
 import pytest
 from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
+from shardcache_opentelemetry import OpenTelemetryObserver
 from shardcache_opentelemetry.conventions import describe
 
-from shardcache import Node
+from shardcache import ConfigurationError, Node
 
 # The names by their own package, so that a slip of the pen is found.
 SYSTEM = db_attributes.DB_SYSTEM_NAME
@@ -19,6 +20,16 @@ DATABASE = db_attributes.DB_NAMESPACE
 ADDRESS = server_attributes.SERVER_ADDRESS
 PORT = server_attributes.SERVER_PORT
 ERROR = error_attributes.ERROR_TYPE
+
+
+@pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
+@pytest.mark.parametrize("provider", [5, "default", TracerProvider])
+def test_a_provider_is_one_of_opentelemetry(name, provider):
+    """Anything else is refused with its type; one that is left out is the global one."""
+    kind = type(provider).__name__
+    with pytest.raises(ConfigurationError, match=f"{name}: must be a .*Provider .* not {kind}$"):
+        OpenTelemetryObserver(**{name: provider})
+    OpenTelemetryObserver(**{name: None})
 
 
 @pytest.mark.parametrize("kind", ["memcached", "redis"])

@@ -44,6 +44,11 @@ class Metrics:
             "decode_failures", "Stored values that could not be read.", "node"
         )
         self.locks_lost = count("locks_lost", "Locks that were lost before their release.")
+        self.lock_provider_errors = count(
+            "lock_provider_errors",
+            "Errors that a lock provider must not raise, by its method.",
+            "call",
+        )
 
 
 _known: WeakKeyDictionary[CollectorRegistry, Metrics] = WeakKeyDictionary()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from math import isfinite
 from operator import lt
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -15,6 +16,7 @@ from shardcache import (
     ConfigurationError,
     DecodeFailed,
     LeaseLost,
+    LockProviderFailed,
     NodeEjected,
     NodeRestored,
     Observer,
@@ -35,8 +37,8 @@ class PrometheusObserver(Observer):
 
     One may serve any number of clients, and several may share a registry: they count together.
     `buckets` are the bounds in seconds of `shardcache_operation_duration_seconds`, which rise.
-    Raise `ConfigurationError` for other buckets, and for others than an earlier observer of the
-    registry has.
+    Raise `ConfigurationError` for other buckets, for others than an earlier observer of the registry
+    has, and for what is no registry.
     """
 
     calls_client = False
@@ -44,6 +46,11 @@ class PrometheusObserver(Observer):
     def __init__(
         self, *, registry: CollectorRegistry = REGISTRY, buckets: Iterable[float] = BUCKETS
     ) -> None:
+        if not isinstance(registry, CollectorRegistry):
+            raise ConfigurationError(
+                "PrometheusObserver: registry: must be a CollectorRegistry of prometheus_client, not"
+                f" {type(registry).__name__}"
+            )
         metrics = metrics_of(registry, _check(buckets))
         self._record = metrics.calls.record
         self._gauges = metrics.gauges
@@ -88,6 +95,10 @@ class PrometheusObserver(Observer):
         """Count a lost lock."""
         self._metrics.locks_lost.inc()
 
+    def lock_provider_failed(self, event: LockProviderFailed) -> None:
+        """Count an error of a lock provider that no caller may have seen."""
+        self._metrics.lock_provider_errors.labels(event.call).inc()
+
     def node_ejected(self, event: NodeEjected) -> None:
         """Count an ejection, and show its circuit."""
         self._metrics.ejections.labels(event.node.name).inc()
@@ -100,10 +111,10 @@ class PrometheusObserver(Observer):
 
 def _check(buckets: Iterable[float]) -> tuple[float, ...]:
     """Return the bounds of buckets; raise `ConfigurationError` unless they rise from above zero."""
-    bounds = tuple(buckets)
-    numbers = all(isinstance(bound, (int, float)) for bound in bounds)
+    bounds = tuple(buckets) if isinstance(buckets, Iterable) else ()
+    numbers = all(isinstance(bound, (int, float)) and isfinite(bound) for bound in bounds)
     if not (bounds and numbers and all(map(lt, (0.0, *bounds), bounds))):
         raise ConfigurationError(
-            "PrometheusObserver: buckets: must be seconds that rise, above zero"
+            "PrometheusObserver: buckets: must be seconds that rise, above zero, as in [0.01, 0.1, 1]"
         )
     return bounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import threading
 import time
 
@@ -11,7 +12,15 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 from shardcache_prometheus import PrometheusObserver
 
-from shardcache import CallFinished, Client, ConfigurationError, LockLost, Node, ShadowCompared
+from shardcache import (
+    CallFinished,
+    Client,
+    ConfigurationError,
+    LockLost,
+    LockProviderFailed,
+    Node,
+    ShadowCompared,
+)
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -142,6 +151,13 @@ def test_locks_that_are_lost(registry):
     assert value(registry, "shardcache_locks_lost_total") == 1
 
 
+def test_what_a_lock_provider_raises(registry):
+    """By its method: no caller may have seen it."""
+    event = LockProviderFailed(b"report", "release", OSError())
+    PrometheusObserver(registry=registry).lock_provider_failed(event)
+    assert value(registry, "shardcache_lock_provider_errors_total", call="release") == 1
+
+
 def test_callers_that_were_spared(registry):
     """A thread that joins another's recompute."""
     computing, finish = threading.Event(), threading.Event()
@@ -232,12 +248,35 @@ def test_no_label_holds_a_key(make, registry):
 
 
 @pytest.mark.parametrize(
-    "buckets", [[], [0.1, 0.1], [2, 1], [0.0, 1.0], ["1"], [-1.0], [float("nan")]]
+    "buckets",
+    [
+        [],
+        [0.1, 0.1],
+        [2, 1],
+        [0.0, 1.0],
+        ["1"],
+        [-1.0],
+        [float("nan")],
+        [1, math.inf],
+        5,
+        None,
+        "1",
+    ],
 )
 def test_buckets_rise(registry, buckets):
-    """Bounds that do not are refused where they are written."""
+    """Bounds that do not are refused where they are written, and what is no list of bounds."""
     with pytest.raises(ConfigurationError, match="buckets: must be seconds that rise"):
         PrometheusObserver(registry=registry, buckets=buckets)
+
+
+@pytest.mark.parametrize("registry", [5, None, "default", CollectorRegistry])
+def test_a_registry_is_one_of_prometheus(registry):
+    """Anything else is refused with its type."""
+    kind = type(registry).__name__
+    with pytest.raises(
+        ConfigurationError, match=f"registry: must be a CollectorRegistry .* {kind}$"
+    ):
+        PrometheusObserver(registry=registry)
 
 
 def test_observers_of_a_registry_have_the_same_buckets(registry):

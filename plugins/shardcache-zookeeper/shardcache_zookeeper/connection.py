@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from io import FileIO
 from typing import Any, Final
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import (
+    AuthFailedError,
+    ConnectionClosedError,
+    KazooException,
+    SessionExpiredError,
+)
 from kazoo.handlers.threading import AsyncResult, SequentialThreadingHandler
 from kazoo.protocol.connection import _CONNECTION_DROP
 from kazoo.protocol.serialization import SASL, Auth, Connect
@@ -28,6 +35,13 @@ RETRY: Final = {
     "backoff": 1.2,
     "max_jitter": 0.2,
     "max_delay": 1.0,
+}
+
+# The states in which kazoo takes no request.
+_ENDED: Final = {
+    KeeperState.AUTH_FAILED: AuthFailedError,
+    KeeperState.CLOSED: ConnectionClosedError,
+    KeeperState.EXPIRED_SESSION: SessionExpiredError,
 }
 
 kazoo_log = logging.getLogger("shardcache.zookeeper")
@@ -54,6 +68,42 @@ class _Result(AsyncResult):  # type: ignore[misc]  # kazoo has no types
     def _do_callbacks(self) -> None:
         for callback in self._callbacks:
             callback(self)
+
+
+class _Client(KazooClient):  # type: ignore[misc]  # kazoo has no types
+    """A kazoo client that is as good as before if a signal interrupts a caller.
+
+    kazoo takes what the signal raises for a closed connection: its caller never gets that, and the request
+    is answered twice.
+    """
+
+    def _call(self, request: Any, result: Any) -> None:
+        """Queue a request, and wake kazoo's thread by a byte."""
+        if (ended := _ENDED.get(self._state)) is not None:
+            result.set_exception(ended())
+            return
+        try:
+            self._queue.append((request, result))
+            self._wake(result)
+        except BaseException:
+            self._wake(
+                result
+            )  # with a byte too few a later request would wait; one too many is harmless
+            raise
+
+    def _wake(self, result: Any) -> None:
+        writer = self._connection._write_sock  # noqa: SLF001 - its own
+        try:
+            writer.send(b"\0")
+        except (OSError, ValueError, AttributeError):  # it has just been closed, and is `None` then
+            result.set_exception(ConnectionClosedError("Connection has been closed"))
+
+
+class _PipeEnd(FileIO):
+    """An end of a pipe, with the methods of a socket that kazoo calls."""
+
+    send = FileIO.write
+    recv = FileIO.read
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
@@ -89,6 +139,15 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
         self.refusal = ""
         return secure
 
+    def create_socket_pair(self) -> tuple[_PipeEnd, _PipeEnd]:
+        """Return the two ends of a pipe: kazoo puts a byte into it for each request.
+
+        A pair of sockets is full after some hundreds of them. kazoo's thread then waits for itself if it
+        sends as many, which it does to watch the locks of a process after a connection was lost.
+        """
+        reader, writer = os.pipe()
+        return _PipeEnd(reader, "r"), _PipeEnd(writer, "w")
+
     def async_result(self) -> _Result:
         return _Result(self)
 
@@ -122,7 +181,7 @@ class Connection:
         credentials, tls = ensemble.credentials, ensemble.tls
         self.acl = CREATOR_ALL_ACL if credentials else None
         self._handler = _Handler(connect_timeout, None if tls is None else tls.context)
-        self.kazoo = KazooClient(
+        self.kazoo = _Client(
             hosts=ensemble.hosts,
             timeout=ensemble.session_timeout,
             handler=self._handler,
@@ -215,6 +274,10 @@ def future_of(
     future.set_running_or_notify_cancel()
 
     def answered(result: Any) -> None:
+        if (
+            future.done()
+        ):  # a request that was refused while the connection was closed may go out later
+            return
         error, value = result.exception, None
         if error is None:
             try:

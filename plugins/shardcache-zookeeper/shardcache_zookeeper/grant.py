@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kazoo.exceptions import KazooException, NoNodeError, SessionExpiredError
 
-from shardcache_zookeeper.failures import unavailable
+from shardcache_zookeeper.failures import check_ttl, unavailable
 from shardcache_zookeeper.node import HeldNode, describe
 from shardcache_zookeeper.session import Session
 from shardcache_zookeeper.waiting import Wait
@@ -22,7 +22,16 @@ class ZooKeeperGrant:
     transactions.
     """
 
-    __slots__ = ("__weakref__", "_node", "_on_lost", "_session", "_timeout", "_wait", "_what")
+    __slots__ = (
+        "__weakref__",
+        "_node",
+        "_on_lost",
+        "_session",
+        "_shortest",
+        "_timeout",
+        "_wait",
+        "_what",
+    )
 
     def __init__(
         self, session: Session, node: HeldNode, what: str, wait: Wait, timeout: float
@@ -33,6 +42,8 @@ class ZooKeeperGrant:
         self._wait = wait
         self._timeout = timeout
         self._on_lost: Callable[[str], None] | None = None
+        # Of the session as it was then: a renewal does not fail because the servers ask for more now.
+        self._shortest = session.words.timeout
         node.listener = weakref.ref(self)
 
     @property
@@ -65,7 +76,11 @@ class ZooKeeperGrant:
         self._node.over = True
 
     async def extend(self, ttl: float, deadline: float) -> bool:
-        """Write to the node, so that a majority confirms it; return whether it is still held."""
+        """Write to the node, so that a majority confirms it; return whether it is still held.
+
+        Raise `ConfigurationError` for a ttl that an attempt would refuse.
+        """
+        check_ttl(self._what, ttl, self._shortest, self._session.ensemble)
         sent = time.monotonic()
         data = describe(ttl)
         try:

@@ -32,7 +32,7 @@ from shardcache.core.lock_providers import (
 )
 from shardcache.core.placement.url_warnings import tls_warnings
 from shardcache.core.secrecy import takes_secrets
-from shardcache.errors import ConfigurationError, LockUnavailable
+from shardcache.errors import LockUnavailable
 from shardcache_zookeeper.ensemble import (
     Ensemble,
     first,
@@ -41,10 +41,11 @@ from shardcache_zookeeper.ensemble import (
     lock_name,
     parse_url,
 )
-from shardcache_zookeeper.failures import unavailable
+from shardcache_zookeeper.failures import check_ttl, unavailable
 from shardcache_zookeeper.grant import ZooKeeperGrant
 from shardcache_zookeeper.node import HeldNode, describe
 from shardcache_zookeeper.session import Session, leave_session, open_session
+from shardcache_zookeeper.transactions import read_children, read_nodes
 from shardcache_zookeeper.waiting import Wait, block, suspend
 
 log = logging.getLogger("shardcache")
@@ -156,7 +157,7 @@ class ZooKeeperProvider:
     async def _attempt(
         self, session: Session, deadline: float, lock: NamedLock, ttl: float
     ) -> ZooKeeperGrant | Refusal:
-        _check_ttl(lock, ttl, session)
+        check_ttl(f"lock {lock.shown}", ttl, session.words.timeout, session.ensemble)
         folder, directory = self._ensemble.folder(lock.scope), self._ensemble.directory(lock)
         has_folder = True  # as far as is known
         while True:
@@ -234,7 +235,8 @@ class ZooKeeperProvider:
     async def _holder(
         self, session: Session, deadline: float, scope: LockScope, directory: str
     ) -> Holder | None:
-        session.sync(directory)
+        # A server that does not know the next request would answer it before this one.
+        await self._wait(session.sync(directory), deadline)
         found = await self._find_holders(session, deadline, scope, [directory])
         return found[0] if found else None
 
@@ -251,18 +253,27 @@ class ZooKeeperProvider:
         self, session: Session, deadline: float, scope: LockScope, directories: Sequence[str]
     ) -> list[Holder]:
         """Return who holds the locks of these directories: in two round trips, as there may be many."""
-        listings = [session.children(directory) for directory in directories]
-        paths = []
-        for directory, listing in zip(directories, listings, strict=True):
-            names = await self._unless_gone(listing, deadline)
-            names = holders_among(names or ())
-            paths += [f"{directory}/{first(names)}"] if names else []
-        reads = [session.read(path) for path in paths]
-        found = []
-        for path, read in zip(paths, reads, strict=True):
-            answer = await self._unless_gone(read, deadline)
-            found += [_holder_of(path, scope, *answer)] if answer else []  # else just released
-        return found
+        listings = await self._look(session, deadline, directories, read_children)
+        paths = [
+            f"{directory}/{first(names)}"
+            for directory, listing in zip(directories, listings, strict=True)
+            if (names := holders_among(listing or ()))
+        ]
+        nodes = await self._look(session, deadline, paths, read_nodes)
+        return [  # without those that have just been released
+            _holder_of(path, scope, *node) for path, node in zip(paths, nodes, strict=True) if node
+        ]
+
+    async def _look(
+        self,
+        session: Session,
+        deadline: float,
+        paths: Sequence[str],
+        read: Callable[[Sequence[str]], Any],
+    ) -> list[Any]:
+        """Return what `read` reads of each path, `None` where nothing is."""
+        replies = session.look(paths, read)
+        return [each for reply in replies for each in await self._wait(reply, deadline)]
 
     async def _break(self, session: Session, deadline: float, directory: str) -> bool:
         names = holders_among(await self._names(session, deadline, directory))
@@ -281,22 +292,6 @@ def _provider(url: str, options: LockOptions, wait: Wait) -> LockProvider:
     for caution in () if ensemble.tls is None else tls_warnings(dict(ensemble.tls.options)):
         log.warning("locks: %s", caution)
     return ZooKeeperProvider(ensemble, options, wait)
-
-
-def _check_ttl(lock: NamedLock, ttl: float, session: Session) -> None:
-    """Raise `ConfigurationError` for a ttl that a killed holder's session would outlast."""
-    timeout, asked = session.words.timeout, session.ensemble.session_timeout
-    if ttl >= timeout:
-        return
-    whose = (
-        "the smallest session timeout of the servers"
-        if timeout > asked
-        else f"the session timeout (session_timeout={asked:g} in the URL)"
-    )
-    raise ConfigurationError(
-        f"lock {lock.shown}: a ttl of {ttl:g} s is shorter than {timeout:g} s, {whose}: others would"
-        " wait that long for a holder that was killed"
-    )
 
 
 def _holder_of(path: str, scope: LockScope, data: bytes, stat: Any) -> Holder:  # kazoo has no types

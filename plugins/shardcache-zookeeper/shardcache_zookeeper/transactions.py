@@ -1,4 +1,4 @@
-"""A lock's directory and its node in one transaction, which kazoo's own requests cannot say."""
+"""Several requests in one, which kazoo's own cannot say: a lock's directory with its node, and many reads."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
-from kazoo.exceptions import EXCEPTIONS, RolledBackError, RuntimeInconsistency
+from kazoo.exceptions import EXCEPTIONS, NoNodeError, RolledBackError, RuntimeInconsistency
 from kazoo.protocol.serialization import (
     Create,
     Create2,
     Delete,
+    GetChildren,
+    GetData,
     MultiHeader,
     Transaction,
+    read_buffer,
     read_string,
     stat_struct,
 )
@@ -22,7 +25,7 @@ from kazoo.security import OPEN_ACL_UNSAFE
 EPHEMERAL_SEQUENTIAL: Final = 3
 CONTAINER: Final = 4
 
-_error = struct.Struct("!i")
+_number = struct.Struct("!i")
 
 
 class CreateContainer(Create2):  # type: ignore[misc]  # kazoo has no types
@@ -50,13 +53,54 @@ class LockTransaction(Transaction):  # type: ignore[misc]  # as above
                 path, offset = read_string(data, offset)
                 result = path, ZnodeStat._make(stat_struct.unpack_from(data, offset))
                 offset += stat_struct.size
+            elif header.type == GetChildren.type:
+                result, offset = _read_names(data, offset)
+            elif header.type == GetData.type:
+                content, offset = read_buffer(data, offset)
+                result = content, ZnodeStat._make(stat_struct.unpack_from(data, offset))
+                offset += stat_struct.size
             elif header.type == -1:
-                (code,) = _error.unpack_from(data, offset)
+                (code,) = _number.unpack_from(data, offset)
                 result = EXCEPTIONS[code]()
-                offset += _error.size
+                offset += _number.size
             results.append(result)
             header, offset = MultiHeader.deserialize(data, offset)
         return results
+
+
+class ReadTransaction(LockTransaction):
+    """Several reads, each with a result or an error. Needs ZooKeeper 3.6."""
+
+    __slots__ = ()
+    type = 22
+
+
+def _read_names(data: bytes, offset: int) -> tuple[Sequence[str], int]:
+    """Return the names of children, and where they end."""
+    (count,) = _number.unpack_from(data, offset)
+    offset += _number.size
+    names = []
+    for _ in range(count):
+        name, offset = read_string(data, offset)
+        names.append(name)
+    return names, offset
+
+
+def read_children(paths: Sequence[str]) -> ReadTransaction:
+    """Return the request for the names in directories."""
+    return ReadTransaction([GetChildren(path, None) for path in paths])
+
+
+def read_nodes(paths: Sequence[str]) -> ReadTransaction:
+    """Return the request for the data of nodes, each with what the server knows of it."""
+    return ReadTransaction([GetData(path, None) for path in paths])
+
+
+def found(results: Sequence[Any]) -> Sequence[Any]:
+    """Return the results of reads, `None` for what is not there; raise what else one failed with."""
+    present = [None if isinstance(result, NoNodeError) else result for result in results]
+    _raise_failure(present)
+    return present
 
 
 def create_in_new_directory(

@@ -20,6 +20,7 @@ class Commands:
 
     def __init__(self, locks: str, nodes: str = "memory://a") -> None:
         self.lost: list[float] = []
+        self.seconds = 0.0
         self.client = Client(nodes, locks=locks, timeout=2.0, observers=[self])
         self.lease: Any = None
 
@@ -51,12 +52,13 @@ class Commands:
 
     def crowd(self, key: str, callers: int, seconds: float, ledger: str) -> object:
         """Call a cached function from threads; return how many got a value."""
+        self.seconds = seconds  # a cached function always closes over the same values
 
         @self.client.cached(ttl=60, namespace="crowd", key=key, lock=LockPolicy(ttl=5), wait=30)
         def compute() -> int:
             with Path(ledger).open("a") as file:
                 file.write(f"{os.getpid()}\n")
-            time.sleep(seconds)
+            time.sleep(self.seconds)
             return 1
 
         with ThreadPoolExecutor(callers) as pool:

@@ -14,7 +14,7 @@ from shardcache_zookeeper.connection import _Handler
 
 from shardcache import Client, LockUnavailable
 from shardcache.testing.driving import make_client
-from shardcache.testing.locks import extend, release, take, try_take
+from shardcache.testing.lock_calls import extend, release, take, try_take
 from shardcache.testing.servers import Tls
 from shardcache.testing.zookeeper import start_zookeeper_ensemble
 

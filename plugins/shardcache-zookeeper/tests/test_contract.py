@@ -22,6 +22,11 @@ class TestZooKeeper(LockProviderContract):
         return 3.0
 
     @pytest.fixture
+    def stop(self, ensemble):
+        """Return what has all servers hang; the next test resumes them."""
+        return lambda: [server.pause() for server in ensemble.servers]
+
+    @pytest.fixture
     def shared_nodes(self, cache):
         """Return a memcached."""
         return cache

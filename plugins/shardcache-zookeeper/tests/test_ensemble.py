@@ -9,13 +9,15 @@ from contextlib import suppress
 
 import pytest
 from kazoo.exceptions import NoNodeError
+from kazoo.protocol.states import KazooState
 from kazoo.security import ACL, ANYONE_ID_UNSAFE, Permissions, make_digest_acl
 from shardcache_zookeeper import session as sessions
+from shardcache_zookeeper import transactions
 
 from shardcache import Client, ConfigurationError, LockUnavailable
 from shardcache.operations.locks import acquire
 from shardcache.testing.driving import make_client
-from shardcache.testing.locks import extend, held, operate, release, take, try_take
+from shardcache.testing.lock_calls import extend, held, operate, release, take, try_take
 from shardcache.testing.servers import LOOPBACK, free_port
 from shardcache.testing.waiting import eventually
 from shardcache.testing.zookeeper import opens_session
@@ -181,24 +183,76 @@ def test_a_directory_that_may_not_be_removed_stays(make, kazoo, root):
         assert nodes_below(kazoo, folder) == [f"{folder}/report"]
 
 
-def test_the_holders_of_all_locks_are_asked_for_at_once(make, session_of, monkeypatch):
-    """Not one after another: of hundreds of locks that would take longer than a call may."""
-    client = make(timeout=2.0)
-    names = [b"a", b"b", b"c"]
-    for name in names:
-        take(client, name.decode(), 60)
+def test_the_holders_of_many_locks_are_asked_for_in_few_requests(make, session_of, monkeypatch):
+    """Of a thousand locks, one request for each would take longer than a call may."""
+    client, names = make(), [b"%03d" % number for number in range(100)]
+    leases = [take(client, name.decode(), 60) for name in names]
+    session, requests = session_of(), []
+    send = session._send
+
+    def count(*arguments, **options):
+        requests.append(arguments)
+        return send(*arguments, **options)
+
+    monkeypatch.setattr(session, "_send", count)
+    monkeypatch.setattr(sessions, "LOOKS", 40)
+    holders = operate(client, acquire.list_holders)
+    assert [holder.name for holder in holders] == names
+    assert [holder.fence for holder in holders] == [lease.fence for lease in leases]
+    assert len(requests) <= 12
+
+
+def test_a_lock_that_is_released_meanwhile_is_not_listed(
+    make, kazoo, root, session_of, monkeypatch
+):
+    """Before the look at its directory, or after it."""
+    client = make()
+    for name in ("a", "b", "c"):
+        take(client, name, 60)
     session = session_of()
-    read, asked = session.read, []
+    look = session.look
 
-    def answer_when_all_are_asked(path):
-        asked.append((path, sessions._pending()))
-        if len(asked) == len(names):
-            for each, reply in asked:
-                reply.set_result(read(each).result(PATIENCE))
-        return asked[-1][1]
+    def release_and_look(paths, read):
+        if read is transactions.read_children and paths:
+            kazoo.delete(f"{root}/lock/b", recursive=True)
+        elif paths:
+            kazoo.delete(paths[-1])
+        session.sync(root).result(PATIENCE)
+        return look(paths, read)
 
-    monkeypatch.setattr(session, "read", answer_when_all_are_asked)
-    assert [holder.name for holder in operate(client, acquire.list_holders)] == names
+    monkeypatch.setattr(session, "look", release_and_look)
+    assert [holder.name for holder in operate(client, acquire.list_holders)] == [b"a"]
+
+
+def test_a_lock_that_may_not_be_looked_at_is_an_error(make, kazoo, root):
+    """The list would look complete without it."""
+    client = make()
+    take(client, "a", 60)
+    kazoo.set_acls(f"{root}/lock/a", [ACL(Permissions.ALL & ~Permissions.READ, ANYONE_ID_UNSAFE)])
+    with pytest.raises(LockUnavailable, match="refuses access"):
+        operate(client, acquire.list_holders)
+
+
+def test_servers_that_do_not_know_a_request_are_too_old(make, monkeypatch):
+    """The error says which release has it; no lock is left."""
+    client, other = make(), make()
+    monkeypatch.setattr(transactions.ReadTransaction, "type", 222)
+    with pytest.raises(LockUnavailable, match=r"is too old: locks need ZooKeeper 3\.5"):
+        operate(client, acquire.find_holder, "report")
+    assert release(other, take(other, "report", SESSION)) is True
+
+
+def test_a_process_keeps_many_locks_when_it_changes_servers(make, session_of):
+    """The thread of the connection watches them all again: it must not wait for itself."""
+    client = make()
+    leases = [take(client, f"{number:03}", 60) for number in range(400)]
+    connection, states = session_of()._connection, []
+    connection.kazoo.add_listener(states.append)
+    connection.drop()
+    eventually(lambda: states == [KazooState.SUSPENDED, KazooState.CONNECTED], within=PATIENCE)
+    time.sleep(SESSION)
+    assert all(lease.valid for lease in leases)
+    assert release(client, leases[0]) is True
 
 
 def test_a_ttl_shorter_than_the_session_is_refused(make, kazoo, url, root):
@@ -213,6 +267,19 @@ def test_a_ttl_shorter_than_the_session_is_refused(make, kazoo, url, root):
     with pytest.raises(ConfigurationError, match=message):
         take(servers, "report", 0.5)
     assert release(servers, take(servers, "report", 1)) is True
+
+
+def test_an_extension_shorter_than_the_session_is_refused(make, session_of):
+    """With both numbers, as at the attempt; the lock goes on counting down."""
+    client = make()
+    lease = take(client, "report", 2 * SESSION)
+    message = rf"'report': a ttl of 1 s is shorter than {SESSION:g} s, the session timeout"
+    with pytest.raises(ConfigurationError, match=message):
+        extend(client, lease, 1)
+    assert lease.valid
+    session_of().words.timeout = 3 * SESSION  # as if the servers asked for more after a restart
+    assert extend(client, lease, 2 * SESSION) > 0
+    assert release(client, lease) is True
 
 
 def test_access_that_is_refused(make, kazoo, url, caplog, root):

@@ -17,7 +17,7 @@ from shardcache_zookeeper import session as sessions
 from shardcache_zookeeper.connection import RETRY
 
 from shardcache import AsyncClient, Client, ClientClosedError, LockLost, LockUnavailable
-from shardcache.testing.locks import extend, release, take, try_take
+from shardcache.testing.lock_calls import extend, release, take, try_take
 from shardcache.testing.waiting import eventually
 
 PATIENCE = 20.0  # seconds in which what must come to pass has come to pass
@@ -300,6 +300,7 @@ def test_a_node_that_an_operator_removes_is_a_lost_lock(make, session_of):
     client, other = make(), make()
     lease = take(client, "report", 60)
     session = session_of()
+    eventually(lambda: not session._unwatched, within=PATIENCE)
     session._due = time.monotonic() + 600  # no beat: the watch tells
     (name,) = session_nodes(session, "report")
     session.delete(f"{session.ensemble.root}/lock/report/{name}").result(PATIENCE)
@@ -318,6 +319,7 @@ def test_a_removed_node_is_noticed_at_any_age(make, session_of, before):
     client = make()
     lease = take(client, "report", 60)
     session = session_of()
+    eventually(lambda: not session._unwatched, within=PATIENCE)
     session._due = time.monotonic() + 600  # no beat: the watch tells
     (name,) = session_nodes(session, "report")
     path = f"{session.ensemble.root}/lock/report/{name}"
@@ -331,6 +333,22 @@ def test_a_removed_node_is_noticed_at_any_age(make, session_of, before):
     session.words.connect(time.monotonic() + 600, SESSION)  # nor does it end for want of beats
     session.delete(path).result(PATIENCE)
     eventually(lambda: "node is gone" in repr(lease), within=PATIENCE)
+
+
+def test_a_lock_that_is_released_soon_is_not_watched(make, session_of, monkeypatch):
+    """Its watch would delay the release by a request; one that lasts is watched with the next beat."""
+    client, watched = make(), []
+    release(client, take(client, "first", 60))
+    session = session_of()
+    watch = session._watch
+    monkeypatch.setattr(session, "_watch", lambda node: (watched.append(node), watch(node)))
+    turn = session._turn
+    monkeypatch.setattr(session, "_turn", lambda: None)
+    release(client, take(client, "short", 60))
+    lease = take(client, "long", 60)
+    turn()
+    assert [node.directory.rpartition("/")[2] for node in watched] == ["long"]
+    assert (session._unwatched, lease.valid) == (set(), True)
 
 
 def test_a_silent_server_is_given_up(make, ensemble, session_of):
@@ -374,3 +392,81 @@ def test_a_client_of_kazoos_that_has_ended_is_started_again(make, session_of):
         return False
 
     eventually(acquires, within=PATIENCE)
+
+
+class Interrupted(BaseException):
+    """What a signal raises."""
+
+
+class Writer:
+    """Kazoo's end of the pipe to its thread; a signal interrupts one send, before it or after it."""
+
+    def __init__(self, pipe, sends, *, after):
+        self._pipe = pipe
+        self._left = sends
+        self._after = after
+
+    def send(self, data):
+        """Pass a byte on, or not, and raise what a signal raises."""
+        self._left -= 1
+        if self._left or self._after:
+            self._pipe.send(data)
+        if not self._left:
+            raise Interrupted
+        return 1
+
+    def close(self):
+        """Close the pipe."""
+        self._pipe.close()
+
+
+def acquire_and_release(client, times):
+    """Take a lock and release it, again and again."""
+    for _ in range(times):
+        assert client.lock("report", ttl=60).acquire(PATIENCE).release() is True
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("sends", [1, 2, 3])
+def test_an_interrupt_reaches_its_caller_and_harms_no_lock(url, session_of, sends, after):
+    """A signal raised while kazoo queued a request: it took that for a closed connection, and died."""
+    with Client("memory://a", locks=url, timeout=5) as client:
+        kept = client.lock("kept", ttl=60).acquire()
+        session = session_of()
+        connection = session._connection.kazoo._connection
+        pipe = connection._write_sock
+        connection._write_sock = Writer(pipe, sends, after=after)
+        with pytest.raises(Interrupted):
+            acquire_and_release(client, 3)
+        connection._write_sock = pipe
+        acquire_and_release(client, 3)
+        assert (kept.valid, session.expired) == (True, 0)
+
+
+def test_interrupts_at_any_moment_leave_no_lock(url, session_of):
+    """As of a worker's soft time limit."""
+    signals = []
+
+    def interrupt(number, _):
+        signals.append(number)
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Client("memory://a", locks=url, timeout=5) as client:
+            kept = client.lock("kept", ttl=60).acquire()
+            session = session_of()
+            raised = 0
+            for number in range(200):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00005 * (number % 100))
+                    client.lock("report", ttl=60).acquire(PATIENCE).release()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interrupted:
+                    raised += 1
+            assert raised == len(signals) > 10
+            acquire_and_release(client, 1)
+            assert (kept.valid, session.expired) == (True, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -13,7 +13,7 @@ import pytest
 from shardcache_zookeeper import session as sessions
 
 from shardcache import AsyncClient, Client, LockUnavailable
-from shardcache.testing.locks import release, take, try_take
+from shardcache.testing.lock_calls import release, take, try_take
 from shardcache.testing.waiting import eventually
 
 PATIENCE = 20.0  # seconds in which what must come to pass has come to pass

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
-from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MemcachedWire
+from shardcache.backends.memcached.reader import DEFAULT_MAX_VALUE
+from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.transport.blocking import SocketBackend
 from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.resolver import NAMES, Resolver

@@ -19,15 +19,18 @@ from shardcache.backends.memcached.replies import (
     RECACHE,
     UNEXPECTED,
     Answers,
+    GetReply,
     Head,
     NotAHitError,
+    SingleReply,
     late_error,
     match_hit,
     parse_hit_head,
+    read_get,
 )
 from shardcache.backends.transport.coalesce import CHUNK
 from shardcache.backends.wire import UNUSUAL
-from shardcache.core.commands import Payload, Reply
+from shardcache.core.commands import Hits, Payload, Reply
 from shardcache.core.keys import MAX_PLAIN, PLAIN
 from shardcache.errors import NodeError
 
@@ -59,6 +62,7 @@ class Template:
         return self._lines[start * size : stop * size].replace(b"@", digits)
 
 
+_GETS: Final = Template(b"mg %b v f O#\r\n")
 _QUIET_GETS: Final = Template(b"mg %b v f q O#\r\n")
 _HIT_HEADS: Final = Template(b"VA %d f~ O#\r\n")
 _STORES: Final = Template(b"ms %b %d F%d T~ O#\r\n%b\r\n")
@@ -69,16 +73,21 @@ _END_LINE: Final = END + CRLF
 
 def are_plain(keys: Sequence[bytes]) -> bool:
     """Return whether a template has lines for these keys: not too many, and each as it is sent."""
-    return (
-        0 < len(keys) <= TEMPLATED
-        and len(max(keys, key=len)) <= MAX_PLAIN
-        and not b"".join(keys).translate(None, PLAIN)
-    )
+    if not 0 < len(keys) <= TEMPLATED:
+        return False
+    joined = b"".join(keys)
+    short = len(joined) <= MAX_PLAIN or max(map(len, keys)) <= MAX_PLAIN
+    return short and not joined.translate(None, PLAIN)
 
 
 def first_digits(first: int) -> bytes:
     """Return the digits that the tokens of a templated batch begin with, from its first token."""
     return b"%d" % (first // TEMPLATED)
+
+
+def gets(keys: Sequence[bytes], digits: bytes) -> bytes:
+    """Return the requests for plain keys, each of which is answered."""
+    return _GETS.fill(digits, 0, len(keys)) % tuple(keys)
 
 
 def quiet_gets(keys: Sequence[bytes], digits: bytes) -> bytes:
@@ -121,7 +130,99 @@ def _common_flags(
         return None
     lines = _HIT_HEADS.fill(digits, start, start + len(values)).replace(b"~", flags)
     expected = lines % tuple(map(len, values))
-    return int(flags) if b"\r\n".join((*heads, b"")) == expected else None
+    return int(flags) if b"\r\n".join(heads) == expected[: -len(CRLF)] else None
+
+
+def _read_run(  # noqa: PLR0913, PLR0917 - where it is looked for, and what is expected there
+    text: bytes, position: int, digits: bytes, start: int, left: int, largest: int
+) -> tuple[list[Payload], int] | None:
+    """Return the hits that begin at `position`, and where they end; `None` unless all are as expected.
+
+    They are those of the places from `start`, up to the last in `text`, and at most `left`.
+    """
+    if left <= 0:
+        return None
+    *lines, _ = text[position:].split(CRLF, 2 * left)
+    values = lines[1::2]
+    if not values:
+        return None
+    heads = lines[: 2 * len(values) : 2]
+    flags = _common_flags(heads, values, digits, start)
+    sizes = list(map(len, values))
+    if flags is None or max(sizes) > largest:
+        return None
+    end = position + sum(map(len, heads)) + sum(sizes) + 2 * len(CRLF) * len(values)
+    return list(zip(repeat(flags), values)), end
+
+
+class GetsTogetherReply(SingleReply):
+    """The replies to gets that were sent together: each reply is that to the next of them.
+
+    Their number is at most `TEMPLATED`, and their tokens are `first` and those after it.
+    """
+
+    __slots__ = ("_alike", "_count", "_first", "_next")
+
+    def __init__(self, first: int, count: int) -> None:
+        super().__init__(b"O%d" % first)
+        self._first = first
+        self._count = count
+        self._next = 0  # the place of the next reply
+        self._alike = True  # whether all replies so far were hits with the same flags
+
+    def _advance(self, count: int) -> None:
+        self._next += count
+        self.token = b"O%d" % (self._first + self._next)
+
+    def read_whole(self, data: bytes) -> Any:
+        """Return the payload if `data` is exactly the next hit, or `None` if it is a miss."""
+        return read_get(data, b" %b\r\n" % self.token)
+
+    def take_all(self, text: bytes, position: int, largest: int, replies: list[Reply]) -> int:
+        """Append the replies that begin at `position`; return where they end.
+
+        It stops at what is neither a hit nor a miss, and at what is incomplete. All are hits with the same
+        flags, as a rule. Then one comparison is enough.
+        """
+        left = self._count - self._next
+        if self._alike and left > 1:
+            digits = first_digits(self._first)
+            run = _read_run(text, position, digits, self._next, left, largest)
+            if run is not None:
+                hits, end = run
+                replies += hits
+                self._advance(len(hits))
+                return end
+            self._alike = False
+        return self._take_each(text, position, largest, replies)
+
+    def _take_each(self, text: bytes, position: int, largest: int, replies: list[Reply]) -> int:
+        """Do the same, and look at each reply."""
+        single = GetReply(self.token)
+        while self._next < self._count:
+            known, miss = len(replies), b"EN %b\r\n" % self.token
+            single.token = self.token
+            if text.startswith(miss, position):
+                replies.append(None)
+                position += len(miss)
+            else:
+                position = single.take_hit(text, position, largest, replies)
+                if len(replies) == known:
+                    break
+            self._advance(1)
+        return position
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Return the payload, or `None` on a miss."""
+        reply = GetReply(self.token).take(head, value)
+        if reply is not UNEXPECTED:
+            self._advance(1)
+        return reply
+
+    def refuse(self, error: NodeError) -> NodeError:
+        """Return the refusal as the next reply."""
+        self._advance(1)
+        return error
 
 
 class GetManyReply:
@@ -151,7 +252,7 @@ class GetManyReply:
         if 0 < len(values) == self._count <= TEMPLATED:
             flags = _common_flags(heads, values, first_digits(self._first), 0)
             if flags is not None:
-                return list(zip(repeat(flags), values))
+                return Hits(flags, values)
         return self._read_one_by_one(heads, values)
 
     def take_run(self, text: bytes, position: int, largest: int) -> int:
@@ -161,20 +262,13 @@ class GetManyReply:
         """
         start = self._next
         left = min(self._count, TEMPLATED) - start
-        if left <= 0:
+        run = _read_run(text, position, first_digits(self._first), start, left, largest)
+        if run is None:
             return position
-        *lines, _ = text[position:].split(CRLF, 2 * left)
-        values = lines[1::2]
-        if not values:
-            return position
-        heads, stop = lines[: 2 * len(values) : 2], start + len(values)
-        flags = _common_flags(heads, values, first_digits(self._first), start)
-        sizes = list(map(len, values))
-        if flags is None or max(sizes) > largest:
-            return position
-        self._results[start:stop] = zip(repeat(flags), values)
-        self._next = stop
-        return position + sum(map(len, heads)) + sum(sizes) + 2 * len(CRLF) * len(values)
+        hits, end = run
+        self._next = stop = start + len(hits)
+        self._results[start:stop] = hits
+        return end
 
     def _read_one_by_one(self, heads: Sequence[bytes], values: Sequence[bytes]) -> Any:
         """Return all replies in some hits, each with a head and a value, or `UNUSUAL`."""

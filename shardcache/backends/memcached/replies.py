@@ -23,6 +23,7 @@ from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, Not
 
 MAX_DIGITS: Final = 20  # of 64 bits without a sign
 MAX_FLAGS: Final = 10  # digits of 32 bits
+MAX_HEAD: Final = 64  # bytes of the first line of a hit: two numbers and a token
 MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
@@ -147,6 +148,20 @@ class GetReply(SingleReply):
     def read_whole(self, data: bytes) -> Any:
         """Return the payload if `data` is exactly this hit, or `None` if it is a miss."""
         return read_get(data, b" %b\r\n" % self.token)
+
+    def take_hit(self, text: bytes, position: int, largest: int, replies: list[Reply]) -> int:
+        """Append the payload if this hit begins at `position`, and is there whole; return where it ends."""
+        hit = match_hit(text, position)
+        if hit is None:
+            return position
+        size, flags, token = hit.groups()
+        start = hit.end()
+        stop = start + int(size)
+        is_ours = b"O" + token == self.token and stop - start <= largest
+        if not is_ours or not text.startswith(CRLF, stop):
+            return position
+        replies.append((int(flags), text[start:stop]))
+        return stop + len(CRLF)
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the payload, or `None` on a miss."""
@@ -333,11 +348,7 @@ class CounterReply(SingleReply):
 
     def read_whole(self, data: bytes) -> Any:
         """Return the number if `data` is exactly its line and its digits."""
-        head, _, rest = data.partition(CRLF)
-        if not rest.endswith(CRLF) or head != b"VA %d %b" % (len(rest) - 2, self.token):
-            return UNUSUAL
-        count = parse_number(rest.strip())
-        return UNUSUAL if count is None else self._count(count)
+        return read_count(data, b" %b\r\n" % self.token, self._delta)
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the number, or `None` if the key is missing."""
@@ -456,7 +467,31 @@ def read_get(data: bytes, tail: bytes) -> Any:
         size, flags = parse_hit_head(head)
     except NotAHitError:
         return None if head == b"EN" and end and not rest else UNUSUAL
-    return (flags, rest[:-2]) if len(rest) == size + 2 and rest.endswith(CRLF) else UNUSUAL
+    return (flags, rest[:size]) if rest[size:] == CRLF else UNUSUAL
+
+
+def read_large_get(data: bytes, tail: bytes) -> Any:
+    """Return what `read_get` does, but copy the value once and not twice."""
+    place = data.find(tail, 0, MAX_HEAD)
+    start = place + len(tail)
+    try:
+        size, flags = parse_hit_head(data[: max(0, place)])
+    except NotAHitError:
+        return UNUSUAL
+    whole = len(data) == start + size + len(CRLF) and data.endswith(CRLF)
+    return (flags, data[start : start + size]) if whole else UNUSUAL
+
+
+def read_count(data: bytes, tail: bytes, delta: int) -> Any:
+    """Return the number in a whole reply to `ma … v` that added `delta`, else `UNUSUAL`.
+
+    `tail` ends its first line: a blank and the token. A number too large to count is unusual.
+    """
+    head, _, digits = data.partition(tail)
+    if digits[-2:] != CRLF or head != b"VA %d" % (len(digits) - 2):
+        return UNUSUAL
+    count = parse_number(digits.strip())
+    return UNUSUAL if count is None or count > COUNTER_MAX or count < delta else count
 
 
 def late_error(node: str) -> NodeTimeoutError:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from io import BytesIO
-from itertools import count
-from secrets import randbelow
-from typing import Any, ClassVar, Final
+from itertools import count, repeat
+from typing import Any, ClassVar
 
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.handlers import Handlers
@@ -22,23 +19,23 @@ from shardcache.backends.memcached.batches import (
     TEMPLATED,
     BatchReply,
     GetManyReply,
+    GetsTogetherReply,
     are_plain,
     deletes,
     first_digits,
+    gets,
     quiet_gets,
     stores,
 )
+from shardcache.backends.memcached.reader import DEFAULT_MAX_VALUE
 from shardcache.backends.memcached.replies import (
     CAS,
     CRLF,
     DELETED,
-    MORE,
     REMOVED,
     STORED,
     TOKENS,
-    TOO_LARGE,
     TOUCHED,
-    UNEXPECTED,
     AcquireReply,
     AgedReply,
     CasToken,
@@ -49,20 +46,17 @@ from shardcache.backends.memcached.replies import (
     GetOrStubReply,
     GetReply,
     GetsReply,
-    Head,
     ListReply,
     PeekReply,
     PendingReply,
     RenewReply,
     StatsReply,
     WordReply,
-    match_hit,
-    parse_number,
-    read_get,
 )
+from shardcache.backends.memcached.straight import MODES, StraightWay
 from shardcache.backends.transport.coalesce import coalesce
 from shardcache.backends.transport.sockets import LARGE
-from shardcache.backends.wire import UNUSUAL, Incarnation
+from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import (
     Acquire,
     Cas,
@@ -84,7 +78,6 @@ from shardcache.core.commands import (
     Peek,
     Ping,
     Renew,
-    Reply,
     ServerStats,
     Set,
     SetMany,
@@ -95,78 +88,17 @@ from shardcache.core.keys import MAX_PLAIN, hash_name, is_plain
 from shardcache.core.values.flags import stub
 from shardcache.errors import (
     NodeError,
-    NodeProtocolError,
-    NodeRefusedError,
-    NotACounterError,
-    TooManyConnectionsError,
     ValueTooLargeError,
 )
 
-MAX_LINE: Final = 4096  # bytes; the longest legal line is a key and a few flags
-MAX_VALUE: Final = 1 << 30  # bytes; the largest item limit that a server accepts
-DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's default item limit (-I)
-WHOLE: Final = 1 << 22  # bytes of a value for which memory is taken before they have arrived
 
-_MODES: Final = {When.ABSENT: b" ME", When.PRESENT: b" MR"}
-
-
-class LargeValue:
-    """A value that arrives in many pieces; `missing` counts its bytes to come.
-
-    They are collected in one block of the value's size, which becomes the value. If all pieces were kept
-    to be joined, the memory for twice the value would be given back to the system after each call, and its
-    pages mapped again. A block of more than `WHOLE` bytes grows as pieces arrive: the server may only
-    have announced them.
-    """
-
-    __slots__ = ("_block", "head", "missing")
-
-    def __init__(self, head: Head, start: bytes, missing: int) -> None:
-        self.head = head
-        self.missing = missing
-        self._block = block = BytesIO()
-        block.seek(min(len(start) + missing, WHOLE) - 1)
-        block.write(b"\0")
-        block.seek(0)
-        block.write(start)
-
-    def add(self, data: bytes) -> bytes:
-        """Add what has arrived; return the bytes after the value."""
-        if len(data) <= self.missing:
-            self._block.write(data)
-            self.missing -= len(data)
-            return b""
-        end = self.missing
-        self._block.write(data[:end])
-        self.missing = 0
-        return data[end:]
-
-    def value(self) -> bytes:
-        """Return the value, once nothing is missing: the block itself, not a copy."""
-        return self._block.getvalue()
-
-
-class MemcachedWire:
+class MemcachedWire(StraightWay):
     """One connection's conversation in the meta protocol."""
 
     # Each takes its own command type, hence `Any`.
     _encoders: ClassVar[Handlers[Callable[[MemcachedWire, Any], Encoded]]] = Handlers("memcached")
 
-    __slots__ = (
-        "_clock",
-        "_ended",
-        "_incarnation",
-        "_large",
-        "_max_value",
-        "_needed",
-        "_node",
-        "_parts",
-        "_parts_size",
-        "_pending",
-        "_skipped",
-        "_tail",
-        "_token",
-    )
+    __slots__ = ("_incarnation",)
 
     def __init__(
         self,
@@ -176,19 +108,8 @@ class MemcachedWire:
         wall_clock: Callable[[], float] = time.time,
         incarnation: Incarnation | None = None,
     ) -> None:
-        self._node = node
-        self._max_value = max_value
-        self._clock = wall_clock
+        super().__init__(node, max_value, wall_clock)
         self._incarnation = Incarnation() if incarnation is None else incarnation
-        self._token = randbelow(TOKENS)
-        self._tail = b""  # the end of the last request that `start_get` made
-        self._pending: deque[PendingReply] = deque()
-        self._parts: list[bytes] = []  # what has arrived and is not read yet
-        self._parts_size = 0
-        self._needed = 0  # bytes that must have arrived before it is worth another look
-        self._large: LargeValue | None = None  # the value that is arriving
-        self._ended: tuple[Head, bytes] | None = None  # a large value whose CRLF is still to come
-        self._skipped = 0  # bytes still to come of a value that is too large
 
     def hello(self) -> bytes:
         """Return nothing: memcached needs no greeting."""
@@ -199,11 +120,6 @@ class MemcachedWire:
         """Return `True`: there is no greeting to wait for."""
         return True
 
-    @property
-    def idle(self) -> bool:
-        """Return whether the connection is at a reply boundary: no reply owed, no byte left over."""
-        return not (self._pending or self._parts or self._skipped or self._large or self._ended)
-
     def encode(self, command: Command) -> Sequence[bytes]:
         """Return the bytes of `command` in order, and expect its reply."""
         if type(command) is Get:  # by far the most frequent command
@@ -213,201 +129,18 @@ class MemcachedWire:
         self._pending.append(pending)
         return chunks
 
-    def start_get(self, key: bytes) -> bytes | None:
-        """Return the request for a plain key, or `None` for another."""
-        if not is_plain(key):
-            return None
-        self._token = token = (self._token + 1) % TOKENS
-        self._tail = tail = b" O%d\r\n" % token
-        return b"mg %b v f%b" % (key, tail)
-
-    def end_get(self, data: bytes) -> Reply:
-        """Return the payload, or `None` for a miss, else `UNUSUAL`, as for a value that may be too large."""
-        return read_get(data, self._tail) if len(data) <= self._max_value else UNUSUAL
-
-    def expect_get(self) -> None:
-        """Expect the reply to the last request, unless `feed` does already."""
-        if not self._pending:
-            self._pending.append(GetReply(self._tail[1:-2]))
-
-    def feed(self, data: bytes) -> list[Reply]:
-        """Accept bytes in fragments of any size; return the replies that are now complete."""
-        if self._skipped:
-            data = self._skip(data)
-        if self._large is not None:
-            data = self._add_to_large(self._large, data)
-        if self._parts:
-            self._parts.append(data)
-            self._parts_size += len(data)
-            if self._parts_size < self._needed:
-                return []
-            data = b"".join(self._parts)
-            self._parts = []
-        pending = self._pending
-        # The usual case on a blocking connection; longer data may contain a value that is too large.
-        if len(pending) == 1 and len(data) <= self._max_value and self._ended is None:
-            reply = pending[0].read_whole(data)
-            if reply is not UNUSUAL:
-                pending.popleft()
-                return [reply]
-        return self._parse(data)
-
-    def partial_reply(self) -> Reply:
-        """Return what has arrived for the oldest command, with timeouts in the gaps."""
-        return self._pending[0].partial_reply(self._node)
-
-    def _parse(self, text: bytes) -> list[Reply]:
-        replies: list[Reply] = []
-        pending = self._pending
-        position, size = self._take_hits(text, replies), len(text)
-        self._needed = 0
-        scanned: PendingReply | None = None
-        while position < size:
-            if not pending:
-                raise NodeProtocolError("sent a reply that no command asked for", self._node)
-            first = pending[0]
-            if isinstance(first, (GetManyReply, BatchReply)):
-                position = self._scan(first, text, position, again=first is scanned)
-                scanned = first
-            part = self._next_part(text, position)
-            if part is None:
-                if self._large is not None:  # which has taken the rest
-                    return replies
-                break
-            head, value, position = part
-            if value is TOO_LARGE:
-                reply = first.too_large(head, self._too_large_error(head))
+    def encode_gets(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the bytes of a `Get` of each key, and expect their replies."""
+        chunks: list[bytes] = []
+        for start in range(0, len(keys), TEMPLATED):
+            some = keys[start : start + TEMPLATED]
+            if are_plain(some):
+                first = self._reserve_tokens(len(some))
+                chunks.append(gets(some, first_digits(first)))
+                self._pending.extend(repeat(GetsTogetherReply(first, len(some)), len(some)))
             else:
-                reply = first.take(head, value)
-            if reply is UNEXPECTED:
-                reply = first.refuse(self._refusal(head))
-            if reply is not MORE:
-                replies.append(reply)
-                pending.popleft()
-        if position < size:
-            self._parts = [text[position:]]
-            self._parts_size = size - position
-        return replies
-
-    def _add_to_large(self, large: LargeValue, data: bytes) -> bytes:
-        """Add what has arrived to a large value; return the bytes after it."""
-        rest = large.add(data)
-        if not large.missing:
-            self._ended = large.head, large.value()
-            self._large = None
-        return rest
-
-    def _scan(
-        self, first: GetManyReply | BatchReply, text: bytes, position: int, *, again: bool
-    ) -> int:
-        """Take what a batch takes of `text` at once, from `position`; return where that ends.
-
-        A run is looked for only once: that takes as long for one line as for all.
-        """
-        if not again:
-            position = first.take_run(text, position, self._max_value)
-        if isinstance(first, GetManyReply):
-            position = first.scan(text, position, self._max_value)
-        return position
-
-    def _take_hits(self, text: bytes, replies: list[Reply]) -> int:
-        """Take the whole hits of single gets at the start of `text`; return where they end.
-
-        Of many tasks, most replies are such. One match for each takes half the time of `take`.
-        """
-        pending, position = self._pending, 0
-        while self._ended is None and pending and type(first := pending[0]) is GetReply:
-            hit = match_hit(text, position)
-            if hit is None:
-                break
-            size, flags, token = hit.groups()
-            start = hit.end()
-            stop = start + int(size)
-            is_ours = b"O" + token == first.token and stop - start <= self._max_value
-            if not is_ours or not text.startswith(CRLF, stop):
-                break
-            replies.append((int(flags), text[start:stop]))
-            pending.popleft()
-            position = stop + 2
-        return position
-
-    def _next_part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:
-        """Return the words of the line at `position`, its value and their end, or `None` if incomplete."""
-        if self._ended is not None:
-            return self._end_large(self._ended, text, position)
-        end = text.find(CRLF, position, position + MAX_LINE)
-        if end < 0:
-            if len(text) - position >= MAX_LINE:
-                raise NodeProtocolError("sent a line that is too long", self._node)
-            return None
-        head = text[position:end].split(b" ")
-        start = end + 2
-        if head[0] != b"VA":
-            return head, None, start
-        stop = start + self._value_size(head)
-        if stop - start > self._max_value:
-            self._skipped = stop - start + 2
-            return head, TOO_LARGE, len(text) - len(self._skip(text[start:]))
-        if len(text) < stop + 2:
-            if stop - len(text) > LARGE:
-                self._large = LargeValue(head, text[start:], stop - len(text))
-            self._needed = stop + 2 - position
-            return None
-        if not text.startswith(CRLF, stop):
-            raise self._length_error()
-        return head, text[start:stop], stop + 2
-
-    def _end_large(
-        self, ended: tuple[Head, bytes], text: bytes, position: int
-    ) -> tuple[Head, bytes, int] | None:
-        """Return the line and the value that have arrived, and the end of the CRLF after them."""
-        if len(text) - position < len(CRLF):
-            self._needed = len(CRLF)
-            return None
-        if not text.startswith(CRLF, position):
-            raise self._length_error()
-        self._ended = None
-        head, value = ended
-        return head, value, position + len(CRLF)
-
-    def _skip(self, data: bytes) -> bytes:
-        """Skip the rest of a value that is too large; return the bytes after it."""
-        end = self._skipped
-        for place, letter in ((end - 2, CRLF[:1]), (end - 1, CRLF[1:])):
-            if place >= 0 and data[place : place + 1] not in {letter, b""}:
-                raise self._length_error()
-        self._skipped = max(0, end - len(data))
-        return data[end:]
-
-    def _length_error(self) -> NodeProtocolError:
-        return NodeProtocolError("sent a value longer or shorter than announced", self._node)
-
-    def _too_large_error(self, head: Head) -> ValueTooLargeError:
-        return ValueTooLargeError(
-            f"a value of {int(head[1])} bytes is stored, more than max_value_bytes={self._max_value}",
-            self._node,
-        )
-
-    def _value_size(self, head: Head) -> int:
-        size = parse_number(head[1]) if len(head) > 1 else None
-        if size is None or size > MAX_VALUE:
-            raise NodeProtocolError("announced a value of invalid size", self._node)
-        return size
-
-    def _refusal(self, head: Head) -> NodeError:
-        """Return the error of a reply that is not an answer; raise it if the connection must be closed."""
-        kind, text = head[0], b" ".join(head[1:]).decode("ascii", "replace")[:200]
-        if kind == b"SERVER_ERROR":
-            if "too large" in text:
-                return ValueTooLargeError("the value is too large for the server", self._node)
-            return NodeRefusedError(f"the server says: {text}", self._node)
-        if kind == b"CLIENT_ERROR" and "non-numeric" in text:
-            return NotACounterError("the value is not a counter", self._node)
-        if kind == b"CLIENT_ERROR" and "too large" in text:
-            return ValueTooLargeError("the value is too large for the server", self._node)
-        if kind == b"ERROR" and "connections" in text:
-            raise TooManyConnectionsError("has too many connections", self._node)
-        raise NodeProtocolError(_unexpected_text(kind, text), self._node)
+                chunks += (chunk for key in some for chunk in self.encode(Get(key)))
+        return chunks
 
     def _next_token(self) -> int:
         self._token = token = (self._token + 1) % TOKENS
@@ -477,8 +210,8 @@ class MemcachedWire:
     def _set(self, command: Set) -> Encoded:
         key, payload, ttl, when = command
         self._token = token = (self._token + 1) % TOKENS
-        mode = b"" if when is When.ALWAYS else _MODES[when]  # the hash of an enum takes long
         expiry = memcached_exptime(ttl, self._clock)
+        mode = b"" if when is When.ALWAYS else MODES[when]  # the hash of an enum takes long
         chunks = self._store(key, self._check_size(payload), expiry, token, mode)
         return chunks, CodeReply(b"O%d" % token, STORED)
 
@@ -659,20 +392,6 @@ class MemcachedWire:
         return (b"stats\r\n",), StatsReply()
 
     supports: ClassVar[frozenset[type]] = _encoders.supports
-
-
-def _unexpected_text(kind: bytes, text: str) -> str:
-    """Return an explanation of an answer that makes no sense, by its first word."""
-    if kind == b"ERROR":
-        return (
-            "does not know the meta protocol of memcached 1.6: for older servers and proxies use"
-            " pymemcache://"
-        )
-    if kind == b"CLIENT_ERROR" and "unauthenticated" in text:
-        return "requires authentication (memcached -Y), which shardcache does not support"
-    if kind.startswith(b"-"):
-        return "answers like Redis: for a Redis node use redis://"
-    return "sent a reply that does not fit the command"
 
 
 def encode_key(key: bytes) -> tuple[bytes, bytes]:

@@ -26,6 +26,7 @@ MGET_BYTES: Final = 256 * 1024
 
 # The words of a command in a batch, with the number of words in front.
 SET_LINE: Final = b"*%d\r\n$3\r\nSET\r\n$%%d\r\n%%b\r\n$%%d\r\n%%b\r\n"
+GET_LINE: Final = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
 DEL_LINE: Final = b"*2\r\n$3\r\nDEL\r\n$%d\r\n%b\r\n"
 STORED_LINES: Final[Mapping[object, bool]] = {b"OK": True}
 DELETED_LINES: Final[Mapping[object, bool]] = {1: True, 0: False}

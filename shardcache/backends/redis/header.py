@@ -88,6 +88,15 @@ def from_redis_headed(head: bytes, rest: bytes) -> Payload:
     return from_redis(head + rest)
 
 
+def from_redis_reply(data: bytes, start: int) -> Payload:
+    """Return the payload of a stored form that begins at `start` of a reply, and ends before its last CRLF."""
+    if len(data) - start >= HEADER_SIZE + 2 and data[start] == REDIS_MARK:
+        return FLAGS_OF[data[start + 1]], data[
+            start + HEADER_SIZE : -2
+        ]  # a large value is copied once
+    return from_redis(data[start:-2])
+
+
 def from_redis(stored: bytes) -> Payload:
     """Return the payload of a stored form; its flags are unknown if another client stored it."""
     if len(stored) >= HEADER_SIZE and stored[0] == REDIS_MARK:

@@ -14,17 +14,19 @@ from typing import Any, Final, NamedTuple
 
 import hiredis
 
+from shardcache.backends.transport.large_values import LargeValue, is_large
+
 INCOMPLETE: Final = object()
 
 _END: Final = b"\r\n"
 LARGEST: Final = 512 * 1024 * 1024  # bytes of a value: Redis's default limit
 # The longest first line of each kind of reply, including its end.
-_LONGEST_SIZE: Final = 24
+LONGEST_SIZE: Final = 24
 _LONGEST_TEXT: Final = 65536
 _LONGEST: Final = {
-    b"$": _LONGEST_SIZE,
-    b"*": _LONGEST_SIZE,
-    b":": _LONGEST_SIZE,
+    b"$": LONGEST_SIZE,
+    b"*": LONGEST_SIZE,
+    b":": LONGEST_SIZE,
     b"+": _LONGEST_TEXT,
     b"-": _LONGEST_TEXT,
 }
@@ -37,6 +39,9 @@ _begins_many: Final = re.compile(rb"[%~>|][-?\d]+\r\n").search
 # To bytes that no search for the beginning of a reply finds.
 UNLIKE_REPLIES: Final = bytes.maketrans(b"*" + _MANY, b"abcde")
 _LOOKS: Final = 16  # at single bytes: more than the headers of some ten values have by chance
+# In more data, one more look for every 512 bytes. Of 500 replies to `GET` of 100 bytes each, the versions alone
+# have some 60 such bytes, and read here they would take six times as long.
+_BYTES_A_LOOK: Final = 512
 # The beginning of a RESP3 reply without parts: a null, a boolean, a double, a big number, a verbatim
 # string or a long error. hiredis reads these as well.
 _SCALARS: Final = b"_#,(=!"
@@ -80,8 +85,9 @@ class ReplyReader:
 
     __slots__ = (
         "_arrived",
-        "_begin",
         "_data",
+        "_head",
+        "_large",
         "_largest",
         "_left",
         "_missing",
@@ -100,7 +106,8 @@ class ReplyReader:
         self._data = b""
         self._place = 0  # the start in `_data` of the next reply, or of the next value of an array
         self._arrived: list[bytes] = []  # fragments that follow `_data`
-        self._begin = 0  # where in `_data` the value begins whose rest arrives in fragments
+        self._large: LargeValue | None = None  # the value that is arriving
+        self._head = b""  # its first bytes, if they are apart
         self._missing = 0  # bytes that must arrive before `_data` is worth another look
         self._strict_until = 0  # hiredis cannot read anything up to this place
         self._values: list[bytes | None] = []  # of the array that is arriving
@@ -110,14 +117,16 @@ class ReplyReader:
     @property
     def empty(self) -> bool:
         """Return whether all bytes have been read as replies."""
-        return self._place == len(self._data) and not (self._arrived or self._left or self.ready)
+        return self._place == len(self._data) and not (
+            self._arrived or self._left or self.ready or self._large
+        )
 
     @property
     def at_rest(self) -> bool:
         """Return whether nothing more belongs to what has arrived: no byte is left, none to be skipped."""
         # The text of `empty`, to save the call: it is asked for every reply.
         read = self._place == len(self._data) and not (self._arrived or self._left or self.ready)
-        return read and not self._skipped
+        return read and not self._skipped and self._large is None
 
     @property
     def arriving(self) -> list[Any]:
@@ -128,6 +137,8 @@ class ReplyReader:
         """Accept bytes in fragments of any size."""
         if self._skipped:
             data = self._skip(data)
+        if self._large is not None:
+            data = self._large.add(data)
         if self._place == len(self._data) and not self._arrived:
             self._data, self._place, self._strict_until = data, 0, 0
         else:
@@ -145,13 +156,10 @@ class ReplyReader:
         """
         if self.ready:
             return self.ready.popleft()
-        if self._arrived:
-            if self._missing == 0 and self._begin and not self._left:
-                value = self._join_value(head)
-                if value is not None:
-                    return value
-            if not self._join_arrived():
-                return INCOMPLETE
+        if self._large is not None:
+            return INCOMPLETE if self._large.missing else self._end_large(self._large)
+        if self._arrived and not self._join_arrived():
+            return INCOMPLETE
         if self._left:
             return self._read_rest_of_array()
         start = self._place
@@ -162,7 +170,7 @@ class ReplyReader:
             return self._read_array(kind, values)
         if start > self._strict_until and self._read_run():  # the second of several replies
             return self.ready.popleft()
-        return self._read_value() if kind == b"$" else self._read_line(kind)
+        return self._read_value(head) if kind == b"$" else self._read_line(kind)
 
     def whole_array(self, data: bytes, values: int) -> list[Any] | None:
         """Return an array of that many values as `feed` and `read` do; `None` if `data` is something else.
@@ -174,20 +182,40 @@ class ReplyReader:
         found = self._read_with_hiredis(data)
         return found[0] if len(found) == 1 else None
 
-    def _join_value(self, head: int) -> bytes | Headed | None:
-        """Join a value and nothing else, so that it is copied once; `None` if it ends in another way."""
-        first, last = self._data[self._begin :], self._arrived[-1]
-        if last[-2:] != _END or len(first) < head:
-            return None
-        value = b"".join((first[head:], *self._arrived[:-1], last[:-2]))
-        self._data, self._place, self._begin, self._arrived = b"", 0, 0, []
-        return Headed(first[:head], value) if head else value
+    def room(self) -> memoryview | None:
+        """Return where a socket may write the rest of a large value, if one is arriving; then `take`."""
+        return None if self._large is None else self._large.room()
+
+    def take(self, count: int) -> None:
+        """Accept bytes that a socket has written into `room`."""
+        if self._large is not None:
+            self._large.take(count)
+
+    def _begin_large(self, begin: int, size: int, head: int) -> None:
+        """Collect a large value whose first bytes have arrived, once its `head` has."""
+        start = self._data[begin:]
+        if len(start) < head:
+            self._missing = head - len(start)
+            return
+        self._head, self._large = start[:head], LargeValue(start[head:], size - head)
+        self._data, self._place = b"", 0
+
+    def _end_large(self, large: LargeValue) -> Any:
+        """Return a large value that has arrived whole, or go on with the array that it belongs to."""
+        value = large.value()
+        if value is None:
+            raise MalformedReplyError("sent a value longer or shorter than announced")
+        self._large = None
+        if not self._left:
+            return Headed(self._head, value) if self._head else value
+        self._values.append(value)
+        self._left -= 1
+        return self._read_rest_of_array()
 
     def _join_arrived(self) -> bool:
         """Join the fragments; return whether enough has arrived to read on."""
         if self._missing > 0:
             return False
-        self._begin = 0
         self._data = b"".join((self._data[self._place :], *self._arrived))
         self._place = self._strict_until = 0
         self._arrived = []
@@ -231,10 +259,10 @@ class ReplyReader:
         self._reader = _make_reader()
         return []
 
-    def _read_value(self) -> Any:
-        """Return the next value, `None` for a missing one, or `INCOMPLETE`."""
+    def _read_value(self, head: int = 0) -> Any:
+        """Return the next value, `None` for a missing one, or `INCOMPLETE`; `head` is as in `read`."""
         data, start = self._data, self._place
-        end = data.find(_END, start, start + _LONGEST_SIZE)
+        end = data.find(_END, start, start + LONGEST_SIZE)
         size = data[start + 1 : end]
         if end < 0 or not size.isdigit():
             return self._read_missing_value(end, size)
@@ -247,7 +275,8 @@ class ReplyReader:
             if end - begin > self._largest:
                 return self._begin_to_skip(begin, following)
             self._missing = following - len(data)
-            self._begin = begin if end >= len(data) else 0
+            if is_large(self._missing):
+                self._begin_large(begin, end - begin, head)
             return INCOMPLETE
         if data[end:following] != _END:
             raise MalformedReplyError("sent a value longer or shorter than announced")
@@ -349,7 +378,7 @@ class ReplyReader:
         data, values = self._data, self._values
         left, place, size = self._left, self._place, len(data)
         while left:
-            end = data.find(_END, place, place + _LONGEST_SIZE)
+            end = data.find(_END, place, place + LONGEST_SIZE)
             digits = data[place + 1 : end]
             if data[place : place + 1] != b"$" or end < 0 or not digits.isdigit():
                 break
@@ -382,7 +411,7 @@ def _is_harmless(data: bytes) -> bool:
     them: hiredis turns them into a value or `None`, which a server could also have sent in RESP2.
     """
     small = len(data) <= _SMALL
-    looks = _LOOKS
+    looks = _LOOKS + len(data) // _BYTES_A_LOOK
     for first in _MANY:
         place = data.find(first)
         while place >= 0:

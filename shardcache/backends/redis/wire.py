@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from secrets import token_bytes
 from typing import Any, ClassVar, Final
 
@@ -20,6 +20,7 @@ from shardcache.backends.handlers import Handlers
 from shardcache.backends.redis.batches import (
     DEL_LINE,
     DELETED_LINES,
+    GET_LINE,
     SET_LINE,
     STORED_LINES,
     ArraysReply,
@@ -35,8 +36,7 @@ from shardcache.backends.redis.header import (
     LAST_VERSION,
     NOTHING_BARE,
     VERSION_SIZE,
-    from_redis,
-    from_redis_all,
+    from_redis_reply,
     header_of,
     to_redis,
     to_redis_all,
@@ -55,36 +55,22 @@ from shardcache.backends.redis.parsing import (
     digest,
     expected_digest,
     parse_count,
-    parse_left,
     parse_ok_or_none,
     parse_signed,
     parse_value,
 )
 from shardcache.backends.redis.reader import (
-    INCOMPLETE,
-    LARGEST,
+    LONGEST_SIZE,
     UNLIKE_REPLIES,
-    MalformedReplyError,
-    ReplyReader,
-    Status,
-    TooLarge,
 )
-from shardcache.backends.redis.refusals import (
-    greeting_refusal,
-    refusal,
-    unasked_refusal,
-    without_login,
-)
+from shardcache.backends.redis.receiver import Receiver
 from shardcache.backends.redis.replies import (
-    MORE,
     ListReply,
-    More,
     PairReply,
     PendingReply,
     PingReply,
     Refusal,
     SingleReply,
-    UnexpectedError,
     parse_flag,
     parse_pong,
 )
@@ -105,7 +91,6 @@ from shardcache.backends.transport.coalesce import coalesce
 from shardcache.backends.transport.sockets import LARGE
 from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import (
-    UNREAD,
     Acquire,
     Acquired,
     Cas,
@@ -141,13 +126,9 @@ from shardcache.core.reserved_keys import PROBES, own_key
 from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS, is_stub, stub
 from shardcache.errors import (
     NodeError,
-    NodeProtocolError,
     NotACounterError,
-    TooManyConnectionsError,
     ValueTooLargeError,
 )
-
-_REFUSALS: Final = (hiredis.ReplyError, TooLarge)
 
 Words = tuple[bytes | str, ...]
 pack: Final[Callable[[Words], bytes]] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
@@ -161,34 +142,16 @@ SIGNED_RANGE: Final = "from -2**63 to 2**63 - 1"
 _CONDITIONS: Final = {When.ABSENT: (b"NX",), When.PRESENT: (b"XX",)}
 
 
-class RedisWire:
+class RedisWire(Receiver):
     """The wire of one connection to the Redis node named `node`."""
 
     # Each takes its own command type, hence `Any`.
     _encoders: ClassVar[Handlers[Callable[[RedisWire, Any], Sequence[bytes]]]] = Handlers("redis")
 
-    __slots__ = (
-        "_bare",
-        "_limited",
-        "_login",
-        "_max_value",
-        "_node",
-        "_options",
-        "_pending",
-        "_replies",
-        "_unanswered",
-        "_version",
-    )
+    __slots__ = ("_bare", "_version")
 
     def __init__(self, options: RedisOptions, node: str) -> None:
-        self._options = options
-        self._node = node
-        self._replies = ReplyReader(options.max_value_bytes)
-        self._max_value = options.max_value_bytes
-        self._limited = options.max_value_bytes < LARGEST
-        self._pending: deque[PendingReply] = deque()
-        self._unanswered: deque[str] = deque()  # the commands of the hello
-        self._login: Sequence[str] = ()  # words that no error may quote
+        super().__init__(options, node)
         self._bare = BARE_BYTES if options.bare_bytes else BARE
         # Each write of a connection has the next version; every connection starts at a random one,
         # without bytes for which readers would have to look at each value.
@@ -202,16 +165,6 @@ class RedisWire:
         self._unanswered.extend(command for command, *_ in words)
         return b"".join(map(pack, words))
 
-    @property
-    def greeted(self) -> bool:
-        """Return whether the hello was accepted; `feed` raises if it was refused."""
-        return not self._unanswered
-
-    @property
-    def idle(self) -> bool:
-        """Return whether the connection is at a reply boundary: no reply owed, no byte left over."""
-        return not (self._pending or self._unanswered) and self._replies.at_rest
-
     def encode(self, command: Command) -> Sequence[bytes]:
         """Return the bytes of `command` in order, and expect its reply."""
         if type(command) is Get:  # by far the most frequent command; hiredis takes 0.2 µs longer
@@ -220,111 +173,28 @@ class RedisWire:
             return sent
         return self._encoders[type(command)](self, command)
 
+    def encode_gets(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the bytes of a `Get` of each key, and expect their replies."""
+        sent = filled(GET_LINE, [each for key in keys for each in (len(key), key)])
+        self._pending.extend(repeat(VALUE, len(keys)))
+        return sent
+
     def start_get(self, key: bytes) -> bytes:
         """Return the request, whatever the key."""
-        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+        return GET_LINE % (len(key), key)
 
     def end_get(self, data: bytes) -> Reply:
         """Return the payload, or `None` for a miss, else `UNUSUAL`."""
-        head, _, rest = data.partition(b"\r\n")
-        size = len(rest) - 2
-        if head != b"$%d" % size or not rest.endswith(b"\r\n") or size > self._max_value:
+        end = data.find(b"\r\n", 0, LONGEST_SIZE)
+        size = len(data) - end - 4
+        if data[:end] != b"$%d" % size or data[-2:] != b"\r\n" or size > self._max_value:
             return None if data == b"$-1\r\n" else UNUSUAL
-        return from_redis(rest[:-2])
+        return from_redis_reply(data, end + 2)
 
     def expect_get(self) -> None:
         """Expect the reply to the last request, unless `feed` does already."""
         if not self._pending:
             self._pending.append(VALUE)
-
-    def feed(self, data: bytes) -> list[Reply]:
-        """Accept bytes in fragments of any size; return the replies that are now complete.
-
-        Raise the refusal of the hello, or `NodeProtocolError` for bytes that are no expected reply.
-        """
-        replies: list[Reply] = []
-        pending, arrived = self._pending, self._replies
-        ready = arrived.ready
-        try:
-            if len(pending) == 1 and arrived.at_rest and not self._unanswered:
-                reply = pending[0].read_whole(data)
-                if reply is not UNUSUAL:
-                    pending.popleft()
-                    return [reply]
-            arrived.feed(data)
-            if self._unanswered:
-                self._greet()
-            while pending:
-                first = pending[0]
-                head = HEADER_SIZE if first is VALUE else 0
-                raw = ready.popleft() if ready else arrived.read(first.values, head)
-                if raw is INCOMPLETE:
-                    return replies
-                if self._limited:
-                    raw = self._limit_size(raw)
-                refused = type(raw) in _REFUSALS
-                reply = self._take_refusal(raw) if refused else first.take(raw)
-                if reply is not MORE:
-                    pending.popleft()
-                    replies.append(reply)
-        except (MalformedReplyError, UnexpectedError, MemoryError) as error:
-            raise self._protocol_error(
-                str(error) or "sent a reply that does not fit the command"
-            ) from error
-        if not (arrived.empty or self._unanswered):
-            raise self._surplus_error()
-        return replies
-
-    def partial_reply(self) -> Reply:
-        """Return what has arrived for the oldest command, with timeouts in the gaps."""
-        arrived = (
-            self._limit_size(self._replies.arriving) if self._limited else self._replies.arriving
-        )
-        return self._pending[0].partial_reply(self._node, arrived)
-
-    def _greet(self) -> None:
-        while self._unanswered and (raw := self._replies.read(0)) is not INCOMPLETE:
-            if isinstance(raw, hiredis.ReplyError):
-                raise greeting_refusal(str(raw), self._unanswered[0], self._node)
-            if type(raw) is not Status or raw != b"OK":
-                raise UnexpectedError
-            self._unanswered.popleft()
-
-    def _limit_size(self, raw: Any) -> Any:  # as the server sent it
-        """Replace values that are too large by `TooLarge`, also in an array."""
-        if type(raw) is list:
-            return [self._limit_size(each) for each in raw]
-        limit = self._options.max_value_bytes
-        return TooLarge(len(raw)) if type(raw) is bytes and len(raw) > limit else raw
-
-    def _take_refusal(self, raw: hiredis.ReplyError | TooLarge) -> Reply | More:
-        if isinstance(raw, TooLarge):
-            return self._pending[0].refuse(self._too_large_error(raw))
-        error = self._refusal_error(raw)
-        if isinstance(error, (NodeProtocolError, TooManyConnectionsError)):
-            raise error
-        return self._pending[0].refuse(error)
-
-    def _refusal_error(self, raw: hiredis.ReplyError) -> Refusal:
-        return refusal(without_login(str(raw), self._login), self._node)
-
-    def _too_large_error(self, raw: TooLarge) -> ValueTooLargeError:
-        limit = self._options.max_value_bytes
-        return ValueTooLargeError(
-            f"a value of {raw.size} bytes is stored, more than max_value_bytes={limit}", self._node
-        )
-
-    def _surplus_error(self) -> Exception:
-        """Return the error for surplus bytes: a server may send a text before it hangs up."""
-        try:
-            raw = self._replies.read(0)
-        except MalformedReplyError:
-            raw = None
-        said = isinstance(raw, hiredis.ReplyError) and unasked_refusal(str(raw), self._node)
-        return said or self._protocol_error("sent bytes that no command asked for")
-
-    def _protocol_error(self, what: str) -> NodeProtocolError:
-        return NodeProtocolError(what, self._node)
 
     def _ask(self, pending: PendingReply, *words: bytes) -> Sequence[bytes]:
         sent = (pack(words),)  # first: if packing runs out of memory, no reply is expected
@@ -381,22 +251,6 @@ class RedisWire:
         self._pending.append(ArraysReply([None] * len(keys), pieces, self._parse_values, read))
         return chunks
 
-    def _limited_array(self, data: bytes, values: int) -> Any:
-        return self._limit_size(self._replies.whole_array(data, values))
-
-    def _parse_values(self, raw: Any) -> list[Payload | NodeError | None]:  # as the server sent it
-        if type(raw) is not list:
-            raise UnexpectedError
-        payloads: list[Any]
-        try:
-            payloads = from_redis_all(raw)
-        except TypeError:
-            payloads = [
-                self._too_large_error(value) if isinstance(value, TooLarge) else parse_value(value)
-                for value in raw
-            ]
-        return payloads
-
     @_encoders.handles(Gets)
     def _gets(self, command: Gets) -> Sequence[bytes]:
         version, limit = self._next_version(), b"%d" % self._options.max_value_bytes
@@ -415,24 +269,6 @@ class RedisWire:
     def _peek(self, command: Peek) -> Sequence[bytes]:
         last = b"%d" % (HEADER_SIZE - 1)
         return self._ask_script(PairReply(self._parse_peeked), PEEK, command.key, last)
-
-    def _parse_aged(
-        self, raw: Any
-    ) -> tuple[Payload, float] | NodeError | None:  # as the server sent it
-        if type(raw) is not list:
-            raise UnexpectedError
-        value, left = raw
-        if isinstance(value, TooLarge):
-            return self._too_large_error(value)
-        payload = parse_value(value)
-        return None if payload is None else (payload, parse_left(left))
-
-    def _parse_peeked(self, raw: Any) -> Reply:  # as above
-        aged = self._parse_aged(raw)
-        if not isinstance(aged, tuple):
-            return aged
-        (flags, _), left = aged
-        return (flags, UNREAD), left
 
     @_encoders.handles(Set)
     def _set(self, command: Set) -> Sequence[bytes]:

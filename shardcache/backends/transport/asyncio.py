@@ -11,7 +11,8 @@ import weakref
 from collections.abc import Sequence
 
 from shardcache.backends.base import BackendOptions
-from shardcache.backends.transport.channel import Call, Channel
+from shardcache.backends.transport.calls import Call, Waiter
+from shardcache.backends.transport.channel import Channel
 from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.core.commands import Command, Reply
@@ -32,6 +33,11 @@ class MultiplexedBackend:
     of other loops, or stalled ones.
     """
 
+    def __init_subclass__(cls) -> None:
+        """Send nothing past the `execute` of a subclass."""
+        if "execute" in vars(cls) and "send_for" not in vars(cls):
+            cls.send_for = None  # type: ignore[assignment]  # as a backend without it
+
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self.target = target
         self.supports = target.supports
@@ -50,9 +56,19 @@ class MultiplexedBackend:
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
         """Send `command` in this turn of the loop; return a future of the reply."""
-        call = Call(command, deadline, asyncio.get_running_loop().create_future())
-        self.submit(call)
-        return call.future
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        call = Call(command, deadline, future)
+        channel = self._channels.get(loop)
+        if channel is None:
+            self.submit(call)
+        else:
+            channel.submit(call)
+        return future
+
+    def send_for(self, waiter: Waiter, command: Command, deadline: float) -> None:
+        """Send `command` in this turn of the loop, as `execute` does; the reply is for `waiter`."""
+        self.submit(Call(command, deadline, waiter))
 
     def submit(self, call: Call) -> None:
         """Send a call over its loop's connection; open one if there is none."""

@@ -21,9 +21,10 @@ from shardcache.backends.base import Wait
 from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.transport.dial import Expired
 from shardcache.backends.transport.limits import DialLimit
-from shardcache.backends.transport.sockets import RESTED
+from shardcache.backends.transport.sockets import FIRST_READ, RESTED
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
-from shardcache.backends.wire import Incarnation, StraightWire, Wire
+from shardcache.backends.wire import Incarnation, RoomyWire, StraightWire, StraightWrites, Wire
+from shardcache.core.commands import Command
 from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 from shardcache.log import log
@@ -53,16 +54,22 @@ class Connection:
         "answered",
         "armed",
         "arrived",
+        "end",
         "end_get",
+        "expect",
         "expect_get",
+        "first_read",
         "plain",
         "poll",
         "reading",
         "recv",
+        "room",
         "send",
         "since",
         "sock",
+        "start",
         "start_get",
+        "take",
         "wire",
     )
 
@@ -81,6 +88,7 @@ class Connection:
         self.answered = True
         self.arrived = 0.0  # when a part of a reply last arrived
         self.since = time.monotonic()  # when it was created, or last became idle
+        self.first_read = FIRST_READ  # bytes that the first read of a reply may return
         self.armed = 0.0  # the timeout of the socket, in seconds
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
@@ -91,6 +99,16 @@ class Connection:
             straight = cast("StraightWire", wire)
             self.start_get, self.end_get = straight.start_get, straight.end_get
             self.expect_get = straight.expect_get
+        # The straight way of small writes, likewise.
+        self.start: Callable[[Command], bytes | None] = _start_nothing
+        if self.plain and hasattr(wire, "start"):
+            writing = cast("StraightWrites", wire)
+            self.start, self.end, self.expect = writing.start, writing.end, writing.expect
+        # Where a plain socket writes what is to come of a large value, for wires that have such a place.
+        self.room: Callable[[], memoryview | None] = _no_room
+        if self.plain and hasattr(wire, "room"):
+            roomy = cast("RoomyWire", wire)
+            self.room, self.take = roomy.room, roomy.take
 
     def arm(self, seconds: float) -> None:
         """Set the timeout of `send` and `recv`; raise `TimeoutError` unless `seconds` is above zero."""
@@ -160,8 +178,12 @@ class Connection:
             return
 
 
-def _start_nothing(key: bytes) -> None:
-    """Return no request: every `Get` takes the general way."""
+def _start_nothing(_: object) -> None:
+    """Return no request: every command takes the general way."""
+
+
+def _no_room() -> None:
+    """Return no room: all that arrives is fed to the wire."""
 
 
 class Slot:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
+FIRST_READ: Final = 16 * 1024  # bytes; most replies are smaller, and a large buffer costs time
+LARGE_READ: Final = 120 * 1024  # bytes; the same for a connection whose last reply was larger
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 LARGE: Final = 16 * 1024  # bytes of a value that are worth not being copied once more
 WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)

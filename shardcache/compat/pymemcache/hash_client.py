@@ -32,6 +32,8 @@ from shardcache.compat.pymemcache.options import (
     ttl_of,
 )
 from shardcache.compat.pymemcache.values import Item, Serde, SerdePayloads
+from shardcache.core.events import check_observers
+from shardcache.core.keys import check_items
 from shardcache.core.placement.nodes import Node
 from shardcache.errors import (
     ClientClosedError,
@@ -107,10 +109,11 @@ class HashClient:
         `retry_timeout` and `dead_timeout`, because health decides when a server is asked again.
 
         Raise `ConfigurationError` for a server that is none, another `hasher`, a `socket_module` that
-        is not the process's, and settings that cannot work.
+        is not the process's, observers that are none, and settings that cannot work.
         """
         if isinstance(servers, str):
             raise ConfigurationError("servers must be a list of servers, not one text")
+        check_observers(observers)
         check_hasher(hasher)
         check_socket_module(socket_module)
         check_encoding(encoding)
@@ -181,6 +184,7 @@ class HashClient:
         flags: int | None = None,
     ) -> list[Key]:
         """Store every item, all nodes at once; return the keys that could not be stored."""
+        check_items("set_many", values)
         items, ttl = {key: Item(value, flags) for key, value in values.items()}, _ttl(expire)
         unread = self._unread(noreply)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from shardcache.compat.pymemcache.values import Item
 from shardcache.core.commands import Gets
+from shardcache.core.keys import check_keys
 from shardcache.core.lifetimes import KEEP
 from shardcache.errors import NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
@@ -53,6 +54,7 @@ def gets_many(
     cluster: Cluster, keys: Iterable[Key]
 ) -> Coroutine[Any, Any, dict[Key, tuple[Any, Any]]]:
     """Return the values found with their tokens for `cas`, under the caller's own keys."""
+    check_keys("gets_many", keys)
     if cluster.observes_operations:
         asked = list(keys)
         return report(cluster, "gets_many", len(asked), lambda: _gets_many(cluster, asked), len)

@@ -42,6 +42,9 @@ JSON_FLAGS: Final = Json.kind << SHIFT
 # Added to the kind: a signature stands before the bytes (`Signer`).
 SIGNED: Final = 128 << SHIFT
 
+# The mark of a stub begins with this if its process recomputes without the lock that the policy asks for.
+UNLOCKED: Final = b"unlocked:"
+
 BARE_STUB: Final[Payload] = (UNMARKED_FLAGS, b"")  # memcached's own, the only one that decodes
 
 # What a Redis value gets that shardcache did not write, and what replaces a payload that must not
@@ -98,6 +101,11 @@ def abandoned(mark: bytes) -> Payload:
 def is_stub(payload: Payload) -> bool:
     """Return whether this is the stub of a recompute, not a value."""
     return payload[0] == STUB_FLAGS or payload == BARE_STUB
+
+
+def is_unlocked(payload: Payload | None) -> bool:
+    """Return whether this is the stub of a process that could get no lock, and says so."""
+    return payload is not None and payload[0] == STUB_FLAGS and payload[1].startswith(UNLOCKED)
 
 
 def is_abandoned(payload: object) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from shardcache.core.commands import (
     Command,
+    Hits,
     Payload,
     Reply,
     keys_of,
@@ -17,6 +18,7 @@ from shardcache.core.events import (
     CallFinished,
     DecodeFailed,
     KeysAccessed,
+    LockProviderFailed,
     NodeFailed,
     Observers,
     OperationFinished,
@@ -50,7 +52,7 @@ if TYPE_CHECKING:  # it routes keys to members, as this module does
     from shardcache.operations.cluster.moves import Move, Moving
 
 # The types of replies about single keys when nothing failed.
-_GOOD: Final = frozenset({tuple, bool, type(None)})
+_GOOD: Final = frozenset({tuple, bool, type(None), Hits})
 
 # One of the two doors to many nodes, as `compare_and_change` takes it.
 AskMany: TypeAlias = Callable[
@@ -89,6 +91,7 @@ class Cluster:
         "locks",
         "members",
         "moving",
+        "note_lock_failure",
         "note_refused",
         "note_swallowed",
         "observed",
@@ -119,6 +122,7 @@ class Cluster:
         failover: Failover | None = None,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
         note_refused: Callable[[Member, NodeError], None] = lambda _member, _error: None,
+        note_lock_failure: Callable[[LockProviderFailed], None] = lambda _: None,
     ) -> None:
         self.topology = topology
         self.members = members
@@ -135,6 +139,7 @@ class Cluster:
         self.lock_provider = lock_provider
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
+        self.note_lock_failure = note_lock_failure
         self.locks: Cluster | None = None  # the cluster of nodes that serve only locks
         self.moving: Moving | None = None  # set while keys move to other nodes: see `MovingCluster`
         self.use_failover(failover)

@@ -201,7 +201,7 @@ class Generations(dict[str, Generation]):
         def enough(replies: Sequence[Reply]) -> bool:
             if UNANSWERED in replies[:first]:
                 return False
-            heard = [reply for reply in replies[first:] if type(reply) is list]
+            heard = [reply for reply in replies[first:] if isinstance(reply, list)]
             if len(heard) < quorum(len(members)):
                 return False
             return all(
@@ -214,7 +214,7 @@ class Generations(dict[str, Generation]):
         heard = {
             member: reply
             for member, (reply, _) in zip(members, timed[first:], strict=True)
-            if type(reply) is list
+            if isinstance(reply, list)
         }
         if marks:
             self.due = began + LOOK_AGAIN

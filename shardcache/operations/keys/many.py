@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
-from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
+from shardcache.core.commands import Command, DeleteMany, GetMany, Hits, Reply, SetMany
+from shardcache.core.keys import check_items, check_keys
 from shardcache.core.lifetimes import TTL, lifetime
+from shardcache.core.values.payloads import Decode
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
@@ -21,6 +23,8 @@ _WRITTEN: Final = frozenset({bool})  # the type of the replies when all keys are
 
 def get_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, dict[Key, Any]]:
     """Return the values of the keys found, under the caller's own keys."""
+    if type(keys) is not list:
+        check_keys("get_many", keys)
     if cluster.observes_operations:
         asked = list(keys)
         return report(cluster, "get_many", len(asked), lambda: _get_many(cluster, asked), len)
@@ -31,43 +35,67 @@ async def _get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     groups = cluster.group(keys)
     found: dict[Key, Any] = {}
     failed: Failed = {}
-    decode, plain, read = cluster.payloads.decoder(), cluster.payloads.bytes_flags, cluster.value
+    decode, plain = cluster.payloads.decoder(), cluster.payloads.bytes_flags
     commands = [GetMany(tuple(group.values())) for group in groups.values()]
     for member, group, replies in await _ask_groups(cluster, groups, commands):
-        hits = misses = 0
-        # Each reply is dropped once it is decoded, so that the next large value takes its memory.
-        replies.reverse()
-        for key, reply in zip(group, iter(replies.pop, _MISSING), strict=False):
-            # Bytes are their own value, and spared the call like misses, for there are many. Empty ones
-            # may be memcached's stub.
-            if reply is None:
-                misses += 1
-                continue
-            if type(reply) is not tuple:
-                failed[key] = reply
-                continue
-            if reply[0] in plain and reply[1]:
-                found[key] = reply[1]
-                hits += 1
-                continue
-            try:
-                value = read(member, group[key], reply, _MISSING, decode)
-            except DecodeError as error:
-                failed[key] = error
-            else:
-                if value is not _MISSING:
-                    found[key] = value
-        member.hits += hits
-        member.misses += misses
+        # Bytes are their own value, and spared the look at each, for there are many. Empty ones may be
+        # memcached's stub.
+        if type(replies) is Hits and replies.flags in plain and all(replies.data):
+            found.update(zip(group, replies.data, strict=True))
+            member.hits += len(group)
+        else:
+            _read_group(cluster, member, group, replies, decode, found, failed)
     if failed and cluster.raises:
         raise _failure(groups, failed, found=found)
     return found
+
+
+def _read_group(  # noqa: PLR0913, PLR0917 - what one loop has at hand
+    cluster: Cluster,
+    member: Member,
+    group: Mapping[Key, bytes],
+    replies: Sequence[Any],  # of a `GetMany`
+    decode: Decode,
+    found: dict[Key, Any],
+    failed: Failed,
+) -> None:
+    """Add each value of a node to `found`, or its error to `failed`; count hits and misses."""
+    plain, read = cluster.payloads.bytes_flags, cluster.value
+    hits = misses = 0
+    taken = iter(replies)
+    if type(replies) is list:
+        # Each is dropped once it is decoded, so that the next large value takes its memory.
+        replies.reverse()
+        taken = iter(replies.pop, _MISSING)
+    for key, reply in zip(group, taken, strict=False):
+        # Misses, and bytes, are spared the call.
+        if reply is None:
+            misses += 1
+            continue
+        if type(reply) is not tuple:
+            failed[key] = reply
+            continue
+        if reply[0] in plain and reply[1]:
+            found[key] = reply[1]
+            hits += 1
+            continue
+        try:
+            value = read(member, group[key], reply, _MISSING, decode)
+        except DecodeError as error:
+            failed[key] = error
+        else:
+            if value is not _MISSING:
+                found[key] = value
+    member.hits += hits
+    member.misses += misses
 
 
 def set_many(
     cluster: Cluster, items: Mapping[Key, Any], ttl: TTL
 ) -> Coroutine[Any, Any, list[Key]]:
     """Store every item; return the keys that could not be stored."""
+    if type(items) is not dict:
+        check_items("set_many", items)
     if cluster.observes_operations:
         return report(cluster, "set_many", len(items), lambda: _set_many(cluster, items, ttl))
     return _set_many(cluster, items, ttl)
@@ -106,6 +134,8 @@ async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> lis
 
 def delete_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, int]:
     """Remove every key; return how many were there."""
+    if type(keys) is not list:
+        check_keys("delete_many", keys)
     if cluster.observes_operations:
         asked = list(keys)
         return report(cluster, "delete_many", len(asked), lambda: _delete_many(cluster, asked))
@@ -154,7 +184,7 @@ async def _ask_groups(
     """Ask all nodes at once, each about its group; a failed node's error stands for each of its keys."""
     answers = await cluster.ask_many(list(zip(groups, commands, strict=True)), deadline)
     return [
-        (member, group, answer if type(answer) is list else _spread(member, answer, len(group)))
+        (member, group, answer if isinstance(answer, list) else _spread(member, answer, len(group)))
         for (member, group), answer in zip(groups.items(), answers, strict=True)
     ]
 

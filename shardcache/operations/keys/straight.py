@@ -12,7 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
-from shardcache.core.commands import COUNTER_MAX, Command, Delete, Get, Incr, Reply, Set, When
+from shardcache.core.commands import (
+    COUNTER_MAX,
+    Command,
+    Delete,
+    Get,
+    Incr,
+    Reply,
+    Set,
+    When,
+    make_get,
+)
 from shardcache.core.lifetimes import DEFAULT, TTL, lifetime
 from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
@@ -64,22 +74,27 @@ async def get_async(cluster: Cluster, key: Key, default: Any) -> Any:
     if health.ejected:
         return await single.get(cluster, key, default)
     now, timeout = cluster.io.now, cluster.timeout
+    command = make_get((name,))
     began = now()
     reply: Any  # as above
     try:
-        reply = await member.backend.execute(Get(name), began + timeout)
+        reply = await member.backend.execute(command, began + timeout)
     except NodeError as error:
         reply = error
     seconds = now() - began
     if health.watched or isinstance(reply, NodeError):
         until = began + timeout
-        reply = await cluster.conclude(member, Get(name), began, seconds, until, reply)
+        reply = await cluster.conclude(member, command, began, seconds, until, reply)
         reply = cluster.unwrap(reply, None)
     elif cluster.observed:
-        cluster.record(member, Get(name), began, seconds, began + timeout, reply)
+        cluster.record(member, command, began, seconds, began + timeout, reply)
     else:
         member.answered += 1
         member.seconds += seconds
+        # Bytes are their own value, as in `get_many`; that spares two calls.
+        if type(reply) is tuple and reply[1] and reply[0] in cluster.payloads.bytes_flags:
+            member.hits += 1
+            return reply[1]
     return cluster.value(member, name, reply, default)
 
 

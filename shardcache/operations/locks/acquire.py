@@ -18,7 +18,7 @@ from shardcache.errors import LockTimeout, UnsupportedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.locks.backoff import Backoff
-from shardcache.operations.locks.held import HeldLock
+from shardcache.operations.locks.held import HeldLock, ask_provider, release_grant
 
 
 async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> HeldLock:
@@ -55,7 +55,13 @@ async def attempt_or_refusal(
     cluster = cluster.locking
     lock = named(cluster, key, scope)
     since = cluster.io.now()
-    grant = await cluster.lock_provider.attempt(lock, policy.ttl, since + cluster.timeout)
+    deadline = since + cluster.timeout
+    grant = await ask_provider(
+        cluster,
+        lock.name,
+        "attempt",
+        lambda: cluster.lock_provider.attempt(lock, policy.ttl, deadline),
+    )
     # Without a call, as above.
     if grant is Refusal.HELD or grant is Refusal.LATE:
         return grant
@@ -63,34 +69,41 @@ async def attempt_or_refusal(
         held = HeldLock(cluster, lock.name, grant, policy, since)
         held.begin()
     except BaseException:
-        await cluster.io.shield(grant.release)
+        await cluster.io.shield(lambda: release_grant(cluster, lock.name, grant))
         raise
     return held
 
 
 async def is_held(cluster: Cluster, key: Key) -> bool:
     """Return whether any client holds the lock `key` now; raise `LockUnavailable` as `attempt` does."""
-    lock = named(cluster.locking, key)
-    return await cluster.lock_provider.is_held(lock, cluster.deadline())
+    lock, deadline = named(cluster.locking, key), cluster.deadline()
+    return await ask_provider(
+        cluster, lock.name, "is_held", lambda: cluster.lock_provider.is_held(lock, deadline)
+    )
 
 
 async def find_holder(
     cluster: Cluster, key: Key, scope: LockScope = LockScope.CALLER
 ) -> Holder | None:
     """Return who holds the lock `key`, as far as its provider can tell."""
-    lock = named(cluster.locking, key, scope)
-    return await _teller(cluster).holder(lock, cluster.deadline())
+    lock, deadline = named(cluster.locking, key, scope), cluster.deadline()
+    teller = _teller(cluster)
+    return await ask_provider(cluster, lock.name, "holder", lambda: teller.holder(lock, deadline))
 
 
 async def list_holders(cluster: Cluster) -> Sequence[Holder]:
     """Return the holders of all locks of the provider."""
-    return await _teller(cluster).holders(cluster.deadline())
+    teller, deadline = _teller(cluster), cluster.deadline()
+    return await ask_provider(cluster, b"", "holders", lambda: teller.holders(deadline))
 
 
 async def break_lock(cluster: Cluster, key: Key, scope: LockScope = LockScope.CALLER) -> bool:
     """Take the lock `key` away from its holder; return whether there was one."""
-    lock = named(cluster.locking, key, scope)
-    return await _teller(cluster).break_lock(lock, cluster.deadline())
+    lock, deadline = named(cluster.locking, key, scope), cluster.deadline()
+    teller = _teller(cluster)
+    return await ask_provider(
+        cluster, lock.name, "break_lock", lambda: teller.break_lock(lock, deadline)
+    )
 
 
 def named(locking: Cluster, key: Key, scope: LockScope = LockScope.CALLER) -> NamedLock:

@@ -81,6 +81,7 @@ async def _get(request: Request) -> Any:
             if value is not NO_VALUE:
                 request.increment("hits")
                 return value
+            request.unreadable = reply
     return await _miss(request, _first_read(request, reply, versions), None)
 
 
@@ -99,6 +100,7 @@ async def _get_aged(request: Request, reply: Payload, versions: Sequence[bytes |
                 if state is Freshness.FRESH:
                     return value
                 return await _serve_stale(request, value, stored)
+            request.unreadable = stored.payload
         elif state in RESERVES:
             return await _miss(request, _first_read(request, reply, versions), stored)
     return await _miss(request, _first_read(request, reply, versions), None)

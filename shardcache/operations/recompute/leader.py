@@ -6,7 +6,7 @@ from enum import Enum
 
 from shardcache.core.commands import Get, Payload, When
 from shardcache.core.lock_providers import LockScope, Refusal
-from shardcache.core.values.flags import is_abandoned, is_mark, is_stub
+from shardcache.core.values.flags import is_abandoned, is_mark, is_stub, is_unlocked
 from shardcache.core.values.freshness import Stored, serves_after_error
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations.locks.acquire import attempt_or_refusal
@@ -166,11 +166,11 @@ class Leader:
                 )
             except LockUnavailable:
                 request.increment("locks_unavailable")
-                return await self._by_lease()
+                return await self._by_lease(unlocked=True)
             # Without a call, as in `attempt`.
             if lock is Refusal.LATE:
                 # This process was stopped meanwhile, and no other has the lock: nothing to wait for.
-                return await self._by_lease()
+                return await self._by_lease(unlocked=True)
             if lock is not Refusal.HELD:
                 try:
                     return await self._recompute_holding()
@@ -184,26 +184,31 @@ class Leader:
             if not self._saw_stub:
                 # The lock is held, but there is no stub: its holder died between the two, or its
                 # recompute is void. The key's own node lets one caller begin.
-                return await self._by_lease()
+                return await self._by_lease(unlocked=True)
 
     async def _recompute_holding(self) -> Outcome:
         """Recompute; take over from a process that has left its stub, and held the lock before.
 
-        A process that left its stub only while this one asked for the lock has begun without it.
+        A process whose stub says so has begun without the lock. So has one that left its stub only while
+        this one asked for the lock.
         """
         self.progress.read(self._io.now())
         claim = await begin(self.request, takes_over=self._stub_before)
         if isinstance(claim, Outcome):
             return claim
-        if self._stub_before or claim.leads or claim.token is None:
+        takes_over = self._stub_before and not is_unlocked(claim.at_start)
+        if takes_over or claim.leads or claim.token is None:
             return await self._recompute(claim)
         return await self._by_lease()
 
-    async def _by_lease(self) -> Outcome:
-        """Recompute with a stub in place, or wait for the value of the stub's owner."""
+    async def _by_lease(self, *, unlocked: bool = False) -> Outcome:
+        """Recompute with a stub in place, or wait for the value of the stub's owner.
+
+        A process that is `unlocked` tells those with a lock to wait for its value.
+        """
         while True:
             self.progress.read(self._io.now())
-            claim = await begin(self.request)
+            claim = await begin(self.request, unlocked=unlocked)
             if isinstance(claim, Outcome):
                 return claim
             if claim.leads or claim.token is None:

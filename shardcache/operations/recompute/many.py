@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, ClassVar, Final, TypeAlias
 
-from shardcache.core.cache_policy import CachePolicy, describe_function
-from shardcache.errors import ConfigurationError
+from shardcache.core.cache_policy import describe_function
+from shardcache.core.keys import check_keys
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.recompute import cached_value
@@ -58,6 +58,8 @@ def get(
     Items that the factory leaves out are absent. `make_request` returns the request for an item on
     a cluster.
     """
+    if type(items) is not list:
+        check_keys("get_or_set_many", items)
     wanted = list(items)
     requests: dict[bytes, ItemRequest] = {}
     work = partial(_get, cluster, wanted, make_request, factory, requests)
@@ -111,22 +113,3 @@ async def each(  # noqa: PLR0913, PLR0917 - what is done, and for whom
 
 def _outcome(operation: Operation[Any]) -> Any:
     return ABSENT if isinstance(operation.error, AbsentError) else operation.outcome()
-
-
-def check_policy(policy: CachePolicy, call: str) -> CachePolicy:
-    """Return a policy for many keys; raise `ConfigurationError` for what makes no sense there."""
-    faults = []
-    if policy.quorum:
-        faults.append(
-            "lock must be False, 'local' or 'shard': a lock on a majority of nodes for each key would"
-            " cost hundreds of commands; 'shard' lets one process recompute each key as well, as long as"
-            " the key's own node answers"
-        )
-    if policy.cache_errors:
-        faults.append(
-            "cache_errors is not for many keys: an exception concerns all keys of its call, and a kept"
-            " one would fail every later call for any of them; leave out the keys that have no value"
-        )
-    if faults:
-        raise ConfigurationError(*(f"{call}: {fault}" for fault in faults))
-    return policy

@@ -19,7 +19,15 @@ from shardcache.core.commands import (
     StubReply,
     When,
 )
-from shardcache.core.values.flags import MARK_FLAGS, is_abandoned, is_mark, is_stub
+from shardcache.core.values.flags import (
+    BARE_STUB,
+    MARK_FLAGS,
+    UNLOCKED,
+    is_abandoned,
+    is_mark,
+    is_stub,
+    is_unlocked,
+)
 from shardcache.core.values.freshness import Stored, open_stored, serves_after_error
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations.invalidation import tag_log, tags
@@ -63,18 +71,22 @@ async def recompute_over(request: Request, progress: Progress) -> Outcome:
 # Getting a claim.
 
 
-async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Outcome:
+async def begin(
+    request: Request, *, takes_over: bool = False, unlocked: bool = False
+) -> StubClaim | Outcome:
     """Leave a stub on the key's own node; return the claim, or the value that is there after all.
 
-    A caller that `takes_over` replaces another's stub by its own.
+    A caller that `takes_over` replaces another's stub by its own, unless that one has begun without the
+    lock. One that is `unlocked` says so in its stub.
     """
-    claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
+    mark = UNLOCKED * unlocked + request.io.token()
+    claim = StubClaim(request.cluster, request.member, request.name, mark)
     for _ in range(TAKEOVERS):
-        reply = await _leave_stub(request, claim)
+        reply = await _leave_stub(request, claim, shows_mark=unlocked)
         if reply is None or reply.leads or is_abandoned(reply.payload):
             return claim
         if reply.payload is None:
-            if not takes_over:
+            if not takes_over or is_unlocked(reply.stub):
                 return claim
         else:
             versions = await request.current_versions(reply.payload)
@@ -118,13 +130,17 @@ async def _claim_any_refresh(request: Request) -> Claim | None:
     return await claim_refresh(request, None)
 
 
-async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
+async def _leave_stub(
+    request: Request, claim: StubClaim, *, shows_mark: bool = False
+) -> StubReply | None:
     async def ask_for_claim() -> StubClaim:
         reply = await request.ask(GetOrStub(request.name, claim.mark, request.lease))
         replies.append(reply)
         if isinstance(reply, StubReply):
             claim.token, claim.leads = reply.token, reply.leads
             claim.at_start = reply.stub if reply.payload is None else request.open(reply.payload)
+        if shows_mark and claim.leads and claim.at_start == BARE_STUB:
+            await _show_mark(request, claim)
         return claim
 
     replies: list[Reply] = []
@@ -134,6 +150,16 @@ async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
         request.count_trouble(reply)
         return None
     return reply._replace(payload=request.open(reply.payload))
+
+
+async def _show_mark(request: Request, claim: StubClaim) -> None:
+    """Store the mark of a claim, whose stub has none: it is memcached's own."""
+    try:
+        await claim.renew(request.lease)
+    except BaseException:  # it may have been stored all the same
+        await claim.find_again()
+        await claim.release()
+        raise
 
 
 async def _claim(request: Request, ask_for_claim: Work[T]) -> T:

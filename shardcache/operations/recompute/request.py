@@ -72,6 +72,7 @@ class Request:
         "protection",
         "result_tags",
         "tags",
+        "unreadable",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917 - all parts of a call
@@ -105,6 +106,7 @@ class Request:
         self.arguments: Callable[[], Mapping[str, Any]] = dict
         # What was read already, along with a look at its generation.
         self.first: tuple[Reply, Sequence[bytes | None]] | None = None
+        self.unreadable: Payload | None = None  # what was read and could not be decoded
 
     def rename(self, key: Key) -> None:
         """Turn it into a call for the value of another key."""
@@ -280,6 +282,8 @@ class Request:
             return None if error is None else failed(error)
         stored = None if is_mark(reply) else open_stored(reply)
         if stored is None or self.freshness_of(stored, versions) not in SERVED:
+            return None
+        if stored.payload == self.unreadable:  # it has been counted
             return None
         return None if self.decode(stored.payload) is NO_VALUE else stored_outcome(stored.payload)
 

@@ -13,6 +13,8 @@ import pytest
 
 from backends.fakes import fake_node
 from shardcache import AsyncClient, Client
+from shardcache.backends.transport.channel import TOGETHER
+from shardcache.errors import ValueTooLargeError
 
 KEYS = [f"k{number}" for number in range(200)]
 
@@ -167,6 +169,60 @@ def test_calls_of_one_turn_leave_together(memcached_servers):
             await asyncio.gather(*(client.get(key) for key in KEYS))
             channel._sock = sock
             assert len(writes) == 1
+
+    asyncio.run(main())
+
+
+def test_commands_of_one_turn_get_their_own_replies(mixed):
+    """Gets among other commands, a key in a foreign form, and a value that no node takes."""
+
+    async def main():
+        nodes = [f"{url}?max_value_bytes=1000" for url in mixed]
+        async with AsyncClient(nodes, on_error="raise", timeout=10) as client:
+            await client.set_many({key: key for key in KEYS})
+            calls = []
+            for number, key in enumerate(KEYS):
+                calls += [client.get(key), client.get("two words"), client.get(f"{key} none")]
+                if number % 3 == 0:
+                    calls += [client.set(key, key), client.get_many(KEYS[:2]), client.delete("no")]
+            huge = client.set("huge", b"x" * 2000)
+            *replies, error = await asyncio.gather(*calls, huge, return_exceptions=True)
+            expected = []
+            for number, key in enumerate(KEYS):
+                expected += [key, None, None]
+                if number % 3 == 0:
+                    expected += [True, dict(zip(KEYS[:2], KEYS[:2], strict=True)), False]
+            assert replies == expected
+            assert isinstance(error, ValueTooLargeError)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_error_while_commands_are_encoded_reaches_their_callers(memcached_servers, together):
+    """Such as a signal handler's: nobody waits for ever, and the next call has a new connection."""
+
+    async def main():
+        async with AsyncClient(memcached_servers[0].url, on_error="raise", timeout=10) as client:
+            await client.set("k", "v")
+            backend = next(iter(client._cluster.members.values())).backend
+            channel = backend._channels[asyncio.get_running_loop()]
+
+            def fail(*_):
+                raise MemoryError
+
+            class Failing:
+                encode = encode_gets = staticmethod(fail)
+                partial_reply = idle = None
+
+            channel._wire = Failing()
+            calls = [client.get("k") for _ in range(TOGETHER)]
+            if not together:
+                calls.append(client.delete("k"))
+            replies = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(each) for each in replies} == {MemoryError}
+            assert await client.get("k") == "v"
+            assert backend._channels[asyncio.get_running_loop()] is not channel
 
     asyncio.run(main())
 

@@ -25,6 +25,7 @@ from interrupting import interrupted
 from shardcache import Client
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis
+from shardcache.backends.transport.channel import TOGETHER
 from shardcache.backends.transport.pool import Slot
 from shardcache.core.commands import Get, Gets
 from shardcache.core.health import FailureKind, failure_kind
@@ -381,12 +382,14 @@ def named_values(connection, _):
 
 TURN = 0.3  # seconds for a call that is interrupted before it is sent
 
-STEPS = ("_encode", "_expect", "_flush", "_send", "readable", "_take", "_ask", "feed", "read")
+ENCODING = ("_encode_queued", "_encode_gets", "_encode_each", "encode_gets", "filled", "_ask")
+STEPS = ("submit", *ENCODING, "_flush", "_write", "_send", "readable", "_take", "feed", "read")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Interrupt, SoftInterrupt])
-def test_an_interrupted_loop_mixes_up_no_replies(kind, monkeypatch):
+@pytest.mark.parametrize("command", [Gets, Get])
+def test_an_interrupted_loop_mixes_up_no_replies(kind, command, monkeypatch):
     """Whatever step a signal breaks off, each later reply is its own call's, and no node is blamed."""
     monkeypatch.setattr("interrupting.Interrupt", kind)
     loop = asyncio.new_event_loop()
@@ -395,7 +398,7 @@ def test_an_interrupted_loop_mixes_up_no_replies(kind, monkeypatch):
     loop.set_exception_handler(lambda _, context: raised.append(context.get("exception")))
 
     async def ask(backend, command):
-        keys = [b"%d" % next(numbers) for _ in range(3)]
+        keys = [b"%d" % next(numbers) for _ in range(TOGETHER)]
         deadline = time.monotonic() + TURN
         calls = [backend.execute(command(key), deadline) for key in keys]
         await asyncio.wait(calls)
@@ -403,7 +406,7 @@ def test_an_interrupted_loop_mixes_up_no_replies(kind, monkeypatch):
 
     def use(backend):
         raised.clear()
-        _, replies = loop.run_until_complete(ask(backend, Gets))
+        _, replies = loop.run_until_complete(ask(backend, command))
         blamed.extend(failure_kind(reply) for reply in replies if isinstance(reply, NodeError))
         for reply in (*raised, *replies):
             if isinstance(reply, kind):

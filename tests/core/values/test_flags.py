@@ -23,12 +23,14 @@ from shardcache.core.values.flags import (
     STUB_FLAGS,
     TEXT_FLAGS,
     UNKNOWN_FLAGS,
+    UNLOCKED,
     UNMARKED_FLAGS,
     abandoned,
     is_abandoned,
     is_from_another_client,
     is_mark,
     is_stub,
+    is_unlocked,
     is_value,
     stub,
 )
@@ -51,6 +53,7 @@ def test_flags_never_change():
     ("payload", "kinds"),
     [
         (stub(b"m"), {"stub", "mark"}),
+        (stub(UNLOCKED + b"m"), {"stub", "mark", "unlocked"}),
         (BARE_STUB, {"stub", "mark"}),
         (abandoned(b"m"), {"abandoned", "mark"}),
         ((ERROR_FLAGS, b""), {"mark"}),
@@ -58,18 +61,21 @@ def test_flags_never_change():
         ((ENVELOPE_FLAGS, b""), set()),
         ((MARK_FLAGS, b""), set()),
         ((RAW_FLAGS, b""), set()),
+        ((RAW_FLAGS, UNLOCKED), set()),
         ((UNMARKED_FLAGS, b"x"), set()),
     ],
 )
 def test_a_mark_stands_in_the_place_of_a_value(payload, kinds):
     """A stub, an abandoned recompute or a kept error; the stub of memcached is empty."""
     assert is_stub(payload) is ("stub" in kinds)
+    assert is_unlocked(payload) is ("unlocked" in kinds)
     assert is_abandoned(payload) is ("abandoned" in kinds)
     assert is_mark(payload) is ("mark" in kinds)
 
 
-def test_what_is_no_payload_is_not_abandoned():
+def test_what_is_no_payload_is_no_mark():
     """A reply may be an error, or nothing."""
+    assert not is_unlocked(None)
     assert not is_abandoned(None)
     assert not is_abandoned(ValueError())
 

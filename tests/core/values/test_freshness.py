@@ -236,12 +236,12 @@ def test_the_arguments_decide_with_the_result():
         ({"ttl": 1, "refresh": "later"}, "refresh must be"),
         ({"ttl": 1, "wait": -1}, "wait must be zero or more"),
         *(
-            ({"ttl": 1, name: value}, f"cached: {name} must be seconds as a number")
+            ({"ttl": 1, name: value}, f"CachePolicy: {name} must be seconds as a number")
             for name in ("wait", "stale", "error_backoff", "error_ttl")
             for value in (None, "", False)
         ),
         *(
-            ({"ttl": 1, name: value}, f"cached: {name} must be seconds as a number")
+            ({"ttl": 1, name: value}, f"CachePolicy: {name} must be seconds as a number")
             for name in ("stale_if_error", "none_ttl")
             for value in ("", False)
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -283,3 +283,15 @@ def test_writes_of_many_keys_are_joined_by_no_older_recompute(monkeypatch):
             call(["a", "b", "c", "d"])
             assert sorted(forgotten) == [b"a", b"b", b"c", b"d"]
             forgotten.clear()
+
+
+def test_any_mapping_is_stored_and_any_collection_is_read(make_harness):
+    """Not text, which is a list of its letters, and not pairs."""
+    harness = make_harness()
+    assert harness.set_many(MappingProxyType({"k1": 1, "k2": 2})) == []
+    assert harness.get_many("k1", "k2") == {"k1": 1, "k2": 2}
+    with pytest.raises(TypeError, match=r"^set_many: must be a mapping"):
+        many.set_many(harness.cluster, [("k1", 1)], None)
+    for call in (many.get_many, many.delete_many):
+        with pytest.raises(TypeError, match=f"^{call.__name__}: keys must be a list, not str"):
+            call(harness.cluster, "k1")

@@ -6,9 +6,11 @@ import pytest
 
 from operations.cached_harness import DELTA, RecomputeHarness
 from operations.harness import A_FEW_ROUND_TRIPS, MEMCACHED, REDIS, ActAfter
+from operations.later import Cancelled
 from shardcache.core.commands import GetOrStub
 from shardcache.core.values.flags import is_abandoned
 from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.claims import StubClaim
 
 MODES = [False, "shard", True]
 
@@ -31,12 +33,15 @@ def cancelled_at_each_step(make, start):
 
 
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
-@pytest.mark.parametrize("lock", MODES)
-def test_a_cancelled_miss_leaves_no_stub(lock, kinds):
-    """The next caller, of another process, has its value after one recompute."""
+@pytest.mark.parametrize(("lock", "available"), [*((lock, True) for lock in MODES), (True, False)])
+def test_a_cancelled_miss_leaves_no_stub(lock, available, kinds):
+    """The next caller, of another process, has its value after one recompute; also without a lock."""
 
     def make():
-        return RecomputeHarness(processes=2, kinds=kinds, lock=lock)
+        harness = RecomputeHarness(processes=2, kinds=kinds, lock=lock)
+        if not available:
+            harness.use_lock_service().reachable = False
+        return harness
 
     for harness in cancelled_at_each_step(make, RecomputeHarness.start_call):
         held = harness.shard.held(harness.request().name)
@@ -44,6 +49,28 @@ def test_a_cancelled_miss_leaves_no_stub(lock, kinds):
         began = harness.now
         assert harness.call(1) == 0
         assert harness.now - began <= DELTA + A_FEW_ROUND_TRIPS
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_caller_that_is_interrupted_while_it_marks_its_stub_leaves_none(monkeypatch, stored):
+    """Memcached may have stored the mark by then, and changed the stub's token."""
+    harness = RecomputeHarness(processes=2, kinds=MEMCACHED, lock=True)
+    harness.use_lock_service().reachable = False
+    renew = StubClaim.renew
+
+    async def renew_and_interrupt(claim, ttl):
+        token = claim.token
+        if stored:
+            await renew(claim, ttl)
+            claim.token = token  # the reply was not read
+        raise Cancelled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StubClaim, "renew", renew_and_interrupt)
+        with pytest.raises(Cancelled):
+            harness.call(0)
+    assert harness.shard.held(harness.request().name) is None
+    assert harness.call(1) == 0
 
 
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])

@@ -9,15 +9,15 @@ import pytest
 from operations.cached_harness import DELTA
 from operations.harness import ROUND_TRIP
 from operations.many_harness import KEYS, ManyHarness
-from shardcache.core.cache_policy import CachePolicy
+from shardcache.core.cache_policy import CachePolicy, cached_policy
 from shardcache.core.commands import Cas, CommandList, GetOrStub
 from shardcache.core.events import OperationFinished
 from shardcache.core.leases import LockPolicy
+from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.reserved_keys import REFRESHING, own_key
 from shardcache.errors import ConfigurationError
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.blocks import bypass, refresh
-from shardcache.operations.recompute.many import check_policy
 
 
 @pytest.fixture
@@ -33,6 +33,11 @@ def make_harness():
     for each in made:
         assert each.in_flight == 0
         each.close()
+
+
+def checked(policy):
+    """Return a policy that was passed to `cached_many`."""
+    return cached_policy(policy, DEFAULT, DEFAULT, {}, "client.cached_many")
 
 
 class TestPolicies:
@@ -135,13 +140,17 @@ class TestPolicies:
     @pytest.mark.parametrize("lock", [True, LockPolicy()])
     def test_a_quorum_is_refused(self, lock):
         """The error says why, and what to do."""
-        with pytest.raises(ConfigurationError, match=r"f: lock must be .* hundreds .* 'shard'"):
-            check_policy(CachePolicy(ttl=60, lock=lock), "f")
+        with pytest.raises(
+            ConfigurationError, match=r"cached_many: lock must .* hundreds .* 'shard'"
+        ):
+            checked(CachePolicy(ttl=60, lock=lock))
 
     def test_kept_errors_are_refused(self):
         """As above."""
-        with pytest.raises(ConfigurationError, match="f: cache_errors is not for many keys"):
-            check_policy(CachePolicy(ttl=60, cache_errors=KeyError), "f")
+        with pytest.raises(
+            ConfigurationError, match="cached_many: cache_errors is not for many keys"
+        ):
+            checked(CachePolicy(ttl=60, cache_errors=KeyError))
 
 
 class TestForms:
@@ -163,6 +172,13 @@ class TestForms:
         harness = make_harness()
         assert harness.results([harness.start_many(keys=[])]) == [{}]
         assert (harness.batches, harness.received) == ([], [])
+
+    def test_any_collection_of_keys_is_taken(self, make_harness):
+        """But not text, which is a list of its letters."""
+        harness = make_harness()
+        assert harness.results([harness.start_many(keys=tuple(KEYS))]) == [harness.values()]
+        with pytest.raises(TypeError, match="get_or_set_many: keys must be a list, not str"):
+            harness.start_many(keys="k")
 
     def test_equal_keys_are_one(self, make_harness):
         """Text and its bytes name the same value."""
@@ -249,4 +265,4 @@ class TestSeen:
 def test_all_other_policies_are_taken():
     """As they are."""
     policy = CachePolicy(ttl=60, lock="shard", stale=5, early=1.0, on_cancel="finish")
-    assert check_policy(policy, "f") is policy
+    assert checked(policy) is policy

@@ -103,19 +103,34 @@ def test_a_late_lock_takes_nothing_over_from_a_process_without_one(dies):
     assert harness.stored() == 0
 
 
-def test_a_lock_service_that_returns_costs_one_recompute_more():
-    """Its next holder does not know that the other has no lock, and takes over; no value is lost."""
-    harness = RecomputeHarness(lock=True)
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
+def test_a_lock_service_that_returns_costs_no_recompute_more(kinds, dies):
+    """The stub says that its process has no lock: the next holder waits for it, unless it dies."""
+    harness = RecomputeHarness(lock=LockPolicy(ttl=4.0), kinds=kinds)
     service = harness.use_lock_service()
     service.reachable = False
     first = harness.start_call(0)
     harness.advance(DELTA / 2)
     service.reachable = True
-    others = [harness.start_call(process) for process in range(1, 8)]
-    harness.advance(30.0, lambda: all(task.done for task in (first, *others)))
-    assert [task.result for task in (first, *others)] == [0] * 8
-    assert harness.source.calls == 2
+    harness.processes[0].dead = dies
+    tasks = [harness.start_call(process) for process in range(1, 8)] + [first] * (not dies)
+    harness.advance(30.0, lambda: all(task.done for task in tasks))
+    assert [task.result for task in tasks] == [0] * len(tasks)
+    assert harness.source.calls == (2 if dies else 1)
     assert harness.stored() == 0
+
+
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
+def test_a_process_without_its_lock_costs_the_node_of_the_value_little(kinds):
+    """One command more on memcached, whose own stub cannot say that there is no lock."""
+    counts = []
+    for lock in ("shard", True):
+        harness = RecomputeHarness(processes=1, lock=lock, kinds=kinds)
+        harness.use_lock_service().reachable = False
+        harness.call(0)
+        counts.append(sum(map(len, harness.received)))
+    assert counts[1] - counts[0] == (kinds is MEMCACHED)
 
 
 def test_with_the_node_of_the_value_down_each_process_recomputes():

@@ -101,8 +101,8 @@ MUTANTS = [
     Mutant(
         "a lock that does not listen for its loss",
         HELD,
-        "        self.grant.watch(self._lose_unless_released)\n",
-        "",
+        "            self.grant.watch(self._lose_unless_released)\n",
+        "            pass\n",
         PROVIDER_TESTS,
     ),
     Mutant(
@@ -115,9 +115,23 @@ MUTANTS = [
     Mutant(
         "a grant that an interrupted caller leaves behind",
         "operations/locks/acquire.py",
-        "        await cluster.io.shield(grant.release)\n        raise",
+        "        await cluster.io.shield(lambda: release_grant(cluster, lock.name, grant))\n        raise",
         "        raise",
         PROVIDER_TESTS,
+    ),
+    Mutant(
+        "a release that fails reaches its caller",
+        HELD,
+        '        _note(cluster, name, "release", error)\n        return True',
+        "        raise",
+        ("operations/locks/test_failing_providers.py",),
+    ),
+    Mutant(
+        "a lock of which nothing can be told counts as held",
+        HELD,
+        '            self._lose_unless_released(f"its provider failed: {error!r}")\n            return 0.0',
+        "            return self.policy.ttl",
+        ("operations/locks/test_failing_providers.py",),
     ),
     Mutant(
         "no drift for memcached's second",

@@ -78,10 +78,31 @@ MUTANTS = [
         TOKEN_TESTS,
     ),
     Mutant(
+        "the reply to another write is read",
+        "backends/memcached/straight.py",
+        "if data[2:] == self._tail else UNUSUAL",
+        "if len(data) == 2 + len(self._tail) else UNUSUAL",
+        ("backends/memcached/test_straight.py",),
+    ),
+    Mutant(
+        "a signal within a large store ends its deadline",
+        "backends/transport/transfer.py",
+        "        if left <= 0 or not writable.poll(left * 1000):\n            raise TimeoutError\n",
+        "        writable.poll(left * 1000)\n",
+        ("backends/transport/test_large_values.py",),
+    ),
+    Mutant(
+        "a large value may have any end",
+        "backends/transport/large_values.py",
+        "        if block.read() != END:\n            return None\n",
+        "",
+        ("backends/transport/test_large_values.py",),
+    ),
+    Mutant(
         "a reply that is too large is read",
         "backends/redis/wire.py",
-        ' or not rest.endswith(b"\\r\\n") or size > self._max_value:',
-        ' or not rest.endswith(b"\\r\\n"):',
+        ' or data[-2:] != b"\\r\\n" or size > self._max_value:',
+        ' or data[-2:] != b"\\r\\n":',
         REPLY_TESTS,
     ),
 ]
