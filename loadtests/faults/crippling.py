@@ -14,8 +14,9 @@ from itertools import count
 from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeError, NodeTimeoutError
+from shardcache.backends.memcached import reader as memcached_reader
 from shardcache.backends.memcached import wire
-from shardcache.backends.redis import batches, replies
+from shardcache.backends.redis import reader, replies
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, dial, pool
 from shardcache.clients import asyncio as asyncio_client
@@ -159,6 +160,7 @@ def _without_aborts() -> None:
             self.idle.append(connection)
 
     pool.Pool.discard = keep
+    channel.Channel._abort = lambda _: None
 
 
 def _without_fork_hooks() -> None:
@@ -236,9 +238,9 @@ def _without_clock() -> None:
     fanout.FanOut._expire = expire_when_idle
 
 
-def _without_pieces() -> None:
-    """Read all keys of a node by one command."""
-    batches.MGET_KEYS, batches.MGET_BYTES = 1_000_000, 1 << 40
+def _without_arrivals() -> None:
+    """Drop the values of an array that is late, whole as they are."""
+    reader.ReplyReader.arriving = property(lambda _: [])
 
 
 def _without_last_address() -> None:
@@ -311,7 +313,7 @@ def _without_signatures() -> None:
 
 def _without_line_limit() -> None:
     """Wait for the end of a line for as long as a call may take."""
-    wire.MAX_LINE = 1 << 40
+    memcached_reader.MAX_LINE = 1 << 40
 
 
 def _without_open_exit() -> None:
@@ -386,7 +388,7 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "announcement": _without_announcement,
     "restraint": _without_restraint,
     "clock": _without_clock,
-    "pieces": _without_pieces,
+    "arrivals": _without_arrivals,
     "last-address": _without_last_address,
     "drops": _without_drops,
     "votes": _without_votes,

@@ -17,7 +17,7 @@ from typing import Final  # noqa: E402
 import gevent  # noqa: E402
 
 from faults.crippling import cripple  # noqa: E402
-from faults.interrupting import Broken, Bystanders, Calls, DeadThreads, settle  # noqa: E402
+from faults.interrupting import Broken, Bystanders, Calls, DeadThreads, count_leak, settle  # noqa: E402
 from faults.usage import measure_usage  # noqa: E402
 from shardcache import Client  # noqa: E402
 
@@ -33,8 +33,7 @@ def break_off(calls: Calls, count: int, seed: int) -> None:
                 try:
                     calls.one(chance)
                 except Exception as error:  # noqa: BLE001 - it is what is looked for
-                    calls.tally["leaked"] += 1
-                    calls.tally[f"leaked: {type(error).__name__}: {error}"] += 1
+                    count_leak(calls.tally, error)
         calls.tally["interrupts"] += 1
 
 

@@ -11,7 +11,8 @@ import threading
 import time
 from collections import Counter
 from itertools import cycle
-from typing import Any, Final, NamedTuple
+from types import FrameType
+from typing import Any, ClassVar, Final, NamedTuple
 
 from faults.players import FILL_TIMEOUT, Part
 from faults.usage import Usage, measure_usage
@@ -22,6 +23,7 @@ BYSTANDERS: Final = 40  # pairs of sockets
 EVERY: Final = 10  # interrupts; then one pair is replaced, so that freed numbers are taken again
 KEYS: Final = tuple(f"broken:{number}" for number in range(100))
 SOME: Final = 20
+ENOUGH: Final = 2  # calls that hang, each for seconds
 COUNTER: Final = "broken:count"
 
 
@@ -44,7 +46,8 @@ class Broken(NamedTuple):
 class Calls:
     """Calls of a client whose answers are known."""
 
-    def __init__(self, client: Client) -> None:
+    # Of either kind: an asyncio client comes with a loop that makes its calls blocking ones.
+    def __init__(self, client: Any) -> None:
         self.tally: Counter[str] = Counter()
         self._client = client
         self._counted = 0
@@ -160,13 +163,18 @@ class DeadThreads:
 class Interrupted:
     """The main thread of a program, whose calls signals interrupt."""
 
+    kinds: ClassVar[tuple[type[BaseException], ...]] = (Interrupt, SoftInterrupt)
+
     def __init__(self, part: Part) -> None:
         self._part = part
         # Of an interrupted finalizer Python tells on stderr; what it has left is counted here.
         sys.unraisablehook = lambda _: None
-        self._calls = Calls(Client(part.urls, timeout=part.timeout, **part.options))
+        self._calls = self._open(part)
         self._armed = False
-        self._kinds = cycle((Interrupt, SoftInterrupt))
+        self._next_kind = cycle(self.kinds)
+
+    def _open(self, part: Part) -> Calls:
+        return Calls(Client(part.urls, timeout=part.timeout, **part.options))
 
     def interrupt(self, count: int, patience: float) -> Broken:
         """Interrupt calls at random moments, as many as asked for; return what came of it.
@@ -179,7 +187,7 @@ class Interrupted:
         before, tally = measure_usage(), self._calls.tally
         former = signal.signal(signal.SIGALRM, self._raise)
         try:
-            while tally["interrupts"] < count:
+            while tally["interrupts"] < count and tally["hung"] < ENOUGH:
                 self._call_once(chance)
                 if tally["interrupts"] % EVERY == 0:
                     bystanders.replace(chance.randrange(BYSTANDERS))
@@ -200,16 +208,24 @@ class Interrupted:
             finally:
                 self._armed = False
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        except (Interrupt, SoftInterrupt):
+        except self.kinds:
             return
         except Exception as error:  # noqa: BLE001 - it is what is looked for
-            self._calls.tally["leaked"] += 1
-            self._calls.tally[f"leaked: {type(error).__name__}: {error}"] += 1
+            count_leak(self._calls.tally, error)
 
-    def _raise(self, *_: object) -> None:
-        if self._armed:
+    def _raise(self, _: int, frame: FrameType | None) -> None:
+        if self._armed and self._may_interrupt(frame):
             self._calls.tally["interrupts"] += 1
-            raise next(self._kinds)
+            raise next(self._next_kind)
+
+    def _may_interrupt(self, _: FrameType | None) -> bool:
+        return True
+
+
+def count_leak(tally: Counter[str], error: BaseException) -> None:
+    """Count an error that no caller should see, and what it was."""
+    tally["leaked"] += 1
+    tally[f"leaked: {type(error).__name__}: {error}"] += 1
 
 
 def settle(threads: int, patience: float) -> Usage:

@@ -183,7 +183,7 @@ ROWS: Final = (
         crews=(THREAD, TASK),
         kinds=ALL,
         quick=True,
-        guards=(Guard("pieces", "values kept", THREAD, "redis", quick=True),),
+        guards=(Guard("arrivals", "values kept", THREAD, "redis", quick=True),),
     ),
     Row(
         name="names",
@@ -298,6 +298,15 @@ ROWS: Final = (
         kinds=WITH_PYMEMCACHE,
         quick=True,
         guards=(Guard("aborts", "wrong answers", THREAD, "redis", quick=True),),
+    ),
+    Row(
+        name="C3",
+        fault="an event loop interrupted by signals, calls timed out",
+        scene=broken.looped,
+        crews=(TASK,),
+        kinds=WITH_PYMEMCACHE,
+        quick=True,
+        guards=(Guard("aborts", "calls that hung", TASK, "redis", quick=True),),
     ),
     Row(
         name="C3",

@@ -24,9 +24,10 @@ from verdicts import BY_HAND, LOCKED, Record
 
 from app import examples
 from app.serving import Serving, serving
-from shardcache import Client, Node, NodeError, Settings, TimeoutPolicy
+from shardcache import Client, Gutter, Node, NodeError, Settings, TimeoutPolicy
 
 PATIENCE: Final = 10.0  # seconds for a call that prepares or cleans up
+TURN: Final = 50  # keys whose owner is looked up at a time
 STALE: Final = 30.0  # seconds for which the application may serve an old report
 # What the run of a page's source is, and of which site that has rows of its own in the verdict.
 PAGES: Final = {
@@ -73,6 +74,7 @@ class Director:
         plan = Plan(
             number=secrets.token_hex(4),
             scenario=choices.scenario,
+            variant=choices.variant,
             profile=choices.profile,
             settings=choices.settings or self._start_servers(),
             target="",
@@ -141,6 +143,7 @@ class Director:
         moved, ideal = self._moved
         return Record(
             scenario=self.choices.scenario.name,
+            variant=self.choices.variant,
             servers=self.choices.own or "given",
             profile=self.choices.profile,
             timeline=self._timeline or Timeline(self.choices.seconds),
@@ -165,8 +168,12 @@ class Director:
     def _start_servers(self) -> Settings:
         log.info("starting servers: three %s", self.choices.own.replace("both", "of each kind"))
         self._own = self._stack.enter_context(own_servers(self.choices.own))
+        failover = self.choices.variant.failover
         return Settings.of(
-            nodes=self._own.urls, namespace=NAMESPACE, timeout=self.choices.scenario.timeout
+            nodes=self._own.urls,
+            namespace=NAMESPACE,
+            timeout=self.choices.scenario.timeout,
+            failover=Gutter(self._own.spare()) if failover == "gutter" else failover,
         )
 
     def _start_site(self, name: str, plan: Plan) -> None:
@@ -211,15 +218,16 @@ class Director:
         before = self._client.topology
         self._client.add_node(url)
         after = self._client.topology
-        moved = sum(
-            before.owner(hashed).name != after.owner(hashed).name
-            for hashed in map(self._client.hashed, keys)
-        )
         self._target = next(node.name for node in after.nodes if node.url == url)
-        self._moved = moved / len(keys), 1 / len(after.nodes)
         self.environment.runner.send_message("shardcache-add-node", {"url": url})
         log.info("%.1f s: added %s", current.moment(), self._target)
         self.figures.event(current.moment(), "fault", self._target)
+        moved = 0
+        for number, hashed in enumerate(map(self._client.hashed, keys)):
+            moved += before.owner(hashed).name != after.owner(hashed).name
+            if number % TURN == 0:
+                gevent.sleep(0.001)  # the users' calls would wait for the end of it
+        self._moved = moved / len(keys), 1 / len(after.nodes)
 
     def _nodes(self) -> Sequence[Node]:
         assert self._client is not None, "the run has been prepared"

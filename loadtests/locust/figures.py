@@ -56,7 +56,8 @@ class Figures:
 
     Counts are of `calls`, `errors`, `hung` calls, `wrong` values, writes `not stored`, calls that
     were due and `made` or `not made`, and of keys read: `hits`, `misses`, and `expired` ones, which
-    are gone because their time to live is over.
+    are gone because their time to live is over. `loads` are keys that were there once and had to be
+    read from their source, `loads again` those of a key that had been loaded during the same fault.
     """
 
     def __init__(self) -> None:

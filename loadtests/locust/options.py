@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import profiles
-from scenarios import LEAST, SCENARIOS, Scenario, scenario_named
+from scenarios import FAILOVERS, LEAST, SCENARIOS, Scenario, Variant, scenario_named
 from servers import KINDS
 from traffic import NAMESPACE
 
@@ -50,6 +50,20 @@ def add_to(parser: Any) -> None:
         default="steady",
         choices=list(SCENARIOS),
         help="What to play: " + "; ".join(f"{one.name}: {one.about}" for one in SCENARIOS.values()),
+    )
+    parser.add_argument(
+        "--failover",
+        env_var="SHARDCACHE_LOAD_FAILOVER",
+        choices=FAILOVERS,
+        default="miss",
+        help="Where the keys of a node that is out are kept, in node-killed and node-stopped.",
+    )
+    parser.add_argument(
+        "--warm-for",
+        env_var="SHARDCACHE_LOAD_WARM_FOR",
+        type=float,
+        default=0.0,
+        help="Seconds for which node-added reads moved keys on their old nodes.",
     )
     parser.add_argument(
         "--shape",
@@ -100,6 +114,7 @@ class Choices:
     """The options of one run, checked."""
 
     scenario: Scenario
+    variant: Variant
     profile: Profile
     settings: Settings | None
     own: str
@@ -117,14 +132,17 @@ class Choices:
         scenario = scenario_named(options.scenario)
         profile = profiles.find(options.profile)
         settings = _settings(options)
+        variant = Variant(options.failover, options.warm_for)
         if scenario.fault:
             _check_fault(scenario, settings, options)
+        _check_variant(scenario, variant)
         users = options.num_users or scenario.users
         rate = options.rate or scenario.rate
         if not 0 < rate < math.inf:
             raise RefusedError(f"--rate must be above zero, not {rate:g}")
         return cls(
             scenario=scenario,
+            variant=variant,
             profile=profile,
             settings=settings,
             own="" if settings else options.own_servers,
@@ -170,3 +188,17 @@ def _check_fault(scenario: Scenario, settings: Settings | None, options: Namespa
             f"the scenario {scenario.name} compares with the time before its fault, so the users have"
             f" to stay the same: leave out --shape {options.shape}"
         )
+
+
+def _check_variant(scenario: Scenario, variant: Variant) -> None:
+    """Raise `RefusedError` for a variant in which the scenario would not differ."""
+    if variant.failover != "miss" and scenario.fault not in {"kill", "stop"}:
+        raise RefusedError(
+            f"no node is out in the scenario {scenario.name}: leave out --failover {variant.failover}"
+        )
+    if variant.warm_for and scenario.fault != "add":
+        raise RefusedError(
+            f"no node is added in the scenario {scenario.name}: leave out --warm-for"
+        )
+    if not 0 <= variant.warm_for < math.inf:
+        raise RefusedError(f"--warm-for must be a number of seconds, not {variant.warm_for:g}")

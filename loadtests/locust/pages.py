@@ -86,7 +86,7 @@ def draw(path: Path, run: Run) -> None:
     figure = Figure(figsize=(9, 6), layout="constrained")
     rates, calls, times = figure.subplots(3, sharex=True)
     if any(point["hit_rate"] is not None for point in series):
-        _line(rates, seconds, [_percent(point["hit_rate"]) for point in series], "hits")
+        _line(rates, seconds, [percent(point["hit_rate"]) for point in series], "hits")
         rates.set_ylabel("hit rate, %")
     else:
         _line(rates, seconds, [point["recomputes_by_hand"] for point in series], "by hand", "p99")
@@ -97,8 +97,8 @@ def draw(path: Path, run: Run) -> None:
     _line(calls, seconds, [point["calls"] for point in series], "calls")
     calls.set_ylabel("calls a second")
     calls.set_ylim(bottom=0)
-    _line(times, seconds, [_milliseconds(point["p99"]) for point in series], "p99")
-    _line(times, seconds, [_milliseconds(point["p50"]) for point in series], "p50")
+    _line(times, seconds, [milliseconds(point["p99"]) for point in series], "p99")
+    _line(times, seconds, [milliseconds(point["p50"]) for point in series], "p50")
     times.set_ylabel("milliseconds")
     times.set_yscale("log")
     times.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -109,7 +109,7 @@ def draw(path: Path, run: Run) -> None:
     for axes in (rates, calls, times):
         axes.grid(alpha=0.3)
         axes.set_xlim(0, run["seconds"])
-        _mark(axes, run)
+        mark(axes, run)
     figure.suptitle(run["title"])
     with rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):  # text stays text
         figure.savefig(path, format="svg", metadata={"Date": None})
@@ -121,7 +121,7 @@ def _line(
     axes.plot(seconds, values, label=label, color=COLORS[color or label])
 
 
-def _mark(axes: Any, run: Run) -> None:
+def mark(axes: Any, run: Run) -> None:
     """Shade the time of the fault, and mark where a node was ejected and asked again."""
     for begin in run["fault"]:
         end = next((moment for moment in run["repaired"] if moment > begin), None)
@@ -134,9 +134,11 @@ def _mark(axes: Any, run: Run) -> None:
             axes.axvline(moment, color="#6b7280", linewidth=0.6, linestyle=":")
 
 
-def _percent(share: float | None) -> float | None:
+def percent(share: float | None) -> float | None:
+    """Return a share as a percentage."""
     return None if share is None else share * 100
 
 
-def _milliseconds(seconds: float | None) -> float | None:
+def milliseconds(seconds: float | None) -> float | None:
+    """Return seconds as milliseconds."""
     return None if seconds is None else seconds * 1000

@@ -12,6 +12,7 @@ import pages
 from figures import Window
 from rich.console import Console
 from rich.table import Table
+from scenarios import Variant
 from verdicts import BY_HAND, LOCKED, VOID, Check, Record, held
 
 SERVERS: Final = {"both": "memcached and redis", "given": "servers of --cache-url"}
@@ -52,10 +53,22 @@ def show(record: Record, checks: Sequence[Check]) -> None:
 
 def title(record: Record) -> str:
     """Return what was run, in one line."""
+    how = described(record.variant)
     return (
-        f"{record.scenario} on {SERVERS.get(record.servers, record.servers)}: profile {record.profile.name},"
+        f"{record.scenario}{how} on {SERVERS.get(record.servers, record.servers)}:"
+        f" profile {record.profile.name},"
         f" {record.users} users, {record.timeline.seconds:.0f} s"
     )
+
+
+def described(variant: Variant) -> str:
+    """Return how a client differs from one as it comes, in words that follow a scenario's name.
+
+    >>> described(Variant()), described(Variant("next")), described(Variant(warm_for=600))
+    ('', ', failover next', ', warm_for 600')
+    """
+    failover = "" if variant.failover == "miss" else f", failover {variant.failover}"
+    return failover + (f", warm_for {variant.warm_for:g}" if variant.warm_for else "")
 
 
 def verdict(checks: Sequence[Check]) -> str:
@@ -102,7 +115,10 @@ def plain(record: Record, checks: Sequence[Check]) -> dict[str, Any]:
     return {
         "scenario": record.scenario,
         "servers": record.servers,
-        "name": f"{record.scenario}-{record.servers}",
+        "users": record.users,
+        "failover": record.variant.failover,
+        "warm_for": record.variant.warm_for,
+        "name": f"{record.scenario}-{record.servers}{record.variant.suffix}",
         "title": title(record),
         "held": held(checks),
         "verdict": verdict(checks),
@@ -113,6 +129,7 @@ def plain(record: Record, checks: Sequence[Check]) -> dict[str, Any]:
         "repaired": figures.moments("repaired"),
         "ejected": figures.moments("ejected"),
         "restored": figures.moments("restored"),
+        "outcome": _outcome(record),
         "series": [_point(record, begin) for begin in range(int(line.seconds))],
     }
 
@@ -124,10 +141,28 @@ def _point(record: Record, begin: int) -> dict[str, float | None]:
         "second": begin,
         "hit_rate": figures.hit_rate(second),
         "calls": figures.total("calls", second),
+        "loads": figures.total("loads", second),
         "p50": figures.percentile(0.5, second),
         "p99": figures.percentile(0.99, second),
         "recomputes_locked": len(figures.moments(LOCKED, second)),
         "recomputes_by_hand": len(figures.moments(BY_HAND, second)),
+    }
+
+
+def _outcome(record: Record) -> dict[str, dict[str, float | None]]:
+    """Return the hit rate, calls of the source and p99 before, during and after the fault."""
+    line, figures = record.timeline, record.figures
+    return {
+        when: {
+            "hit_rate": figures.hit_rate(within),
+            "loads": figures.total("loads", within),
+            "p99": figures.percentile(0.99, within),
+        }
+        for when, within in (
+            ("before", line.before),
+            ("during", line.during),
+            ("after", line.after),
+        )
     }
 
 

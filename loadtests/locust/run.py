@@ -14,12 +14,21 @@ from figures import Figures
 from functions import Functions
 from locust.env import Environment
 from options import Choices
-from scenarios import Scenario, scenario_named
+from scenarios import Scenario, Timeline, Variant, scenario_named
 from traffic import DELETED, VALUES, Keys, Traffic
 from verdicts import BY_HAND, LOCKED
 
 from locust import FastHttpUser, User
-from shardcache import Client, Node, NodeEjected, NodeRestored, Observer, Settings, TimeoutPolicy
+from shardcache import (
+    Client,
+    Gutter,
+    Node,
+    NodeEjected,
+    NodeRestored,
+    Observer,
+    Settings,
+    TimeoutPolicy,
+)
 from shardcache.testing import Profile
 
 SAYS: Final = {"locked": LOCKED, "by hand": BY_HAND}
@@ -43,6 +52,7 @@ class Plan:
 
     number: str
     scenario: Scenario
+    variant: Variant
     profile: Profile
     settings: Settings
     target: str
@@ -58,10 +68,12 @@ class Plan:
         return {
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "scenario": self.scenario.name,
+            "variant": [self.variant.failover, self.variant.warm_for],
             "profile": {**profile, "mix": dict(self.profile.mix)},
             "settings": {
                 **settings,
                 "timeout": [timeout.call, timeout.connect],
+                "failover": _plain_failover(self.settings),
                 **{name: _plain_nodes(getattr(self.settings, name)) for name in NODES},
             },
         }
@@ -76,12 +88,20 @@ class Plan:
             nodes = settings[name]
             settings[name] = nodes and tuple(Node(url, name, weight) for url, name, weight in nodes)
         settings["timeout"] = TimeoutPolicy(*settings["timeout"])
+        if isinstance(settings["failover"], list):
+            settings["failover"] = Gutter(settings["failover"])
         made = {
             "scenario": scenario_named(plain["scenario"]),
+            "variant": Variant(*plain["variant"]),
             "profile": Profile(**profile),
             "settings": Settings(**settings),
         }
         return cls(**{**plain, **made})
+
+    @property
+    def timeline(self) -> Timeline:
+        """Return when the fault begins and ends."""
+        return Timeline(self.seconds)
 
     @property
     def in_process(self) -> bool:
@@ -91,6 +111,12 @@ class Plan:
 
 def _plain_nodes(nodes: Sequence[Node] | None) -> list[list[Any]] | None:
     return nodes and [[node.url, node.name, node.weight] for node in nodes]
+
+
+def _plain_failover(settings: Settings) -> str | list[str]:
+    """Return a failover as it is sent: `miss`, `next`, or the URLs of the spare nodes."""
+    failover = settings.failover
+    return [node.url for node in failover.nodes] if isinstance(failover, Gutter) else failover
 
 
 def fill(client: Client, keys: Keys) -> None:
@@ -121,6 +147,7 @@ class Run:
         self.figures = Figures()
         self.calls = 0
         self.ended = False
+        self.loaded: dict[str, float] = {}  # keys, and when each was last read from its source
         self._number = ""  # of the run; none has begun
         self._zero: float | None = None
         self._cpu = 0.0
@@ -144,6 +171,7 @@ class Run:
         self.figures = Figures()
         self.calls = 0
         self.ended = False
+        self.loaded = {}
         self._number = plan.number
         self.client = Client.from_settings(plan.settings, observers=[Watch(self)])
         self.keys = Keys(plan.profile)
@@ -176,8 +204,8 @@ class Run:
         return {"run": self._number, "figures": self.figures.take(), "final": self.ended}
 
     def add_node(self, url: str) -> None:
-        """Add one more node to the client."""
-        self.client.add_node(url)
+        """Add one more node to the client, with the warm-up of the run if it has one."""
+        self.client.add_node(url, warm_for=self.plan.variant.warm_for)
 
     def _measure_lag(self) -> None:
         while True:

@@ -11,6 +11,8 @@ from shardcache import ConfigurationError
 
 Fault = Literal["kill", "stop", "add", "slow"]
 
+FAILOVERS: Final = ("miss", "next", "gutter")
+
 LEAST: Final = (
     18.0  # seconds of a run with a fault: a third of it is enough for a node to come back
 )
@@ -94,6 +96,28 @@ SCENARIOS: Final = {
         ),
     )
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How the client of a run meets its fault.
+
+    `failover` is its setting, with one spare node for `gutter`; a node is added with `warm_for`
+    seconds of warm-up.
+    """
+
+    failover: str = "miss"
+    warm_for: float = 0.0
+
+    @property
+    def suffix(self) -> str:
+        """Return what tells its files from those of a client as it comes.
+
+        >>> Variant().suffix, Variant(failover="next").suffix, Variant(warm_for=600).suffix
+        ('', '-next', '-warm-600')
+        """
+        failover = "" if self.failover == "miss" else f"-{self.failover}"
+        return failover + (f"-warm-{self.warm_for:g}" if self.warm_for else "")
 
 
 def scenario_named(name: str) -> Scenario:

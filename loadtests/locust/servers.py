@@ -49,6 +49,10 @@ class OwnServers:
         self._servers.append(self._start(KINDS[self.kind][0]))
         return self.urls[-1]
 
+    def spare(self) -> str:
+        """Start a server that is none of the nodes; return its URL."""
+        return self._start(KINDS[self.kind][0]).url
+
     @contextmanager
     def fault(self, fault: Fault, node: Node) -> Iterator[None]:
         """Cause a fault at a node's server; undo it at the end of the block."""

@@ -2,6 +2,9 @@
 
 Each is a Locust of its own on servers of its own. All figures, pictures and pages are in the
 directory `report`, with one page of them all, `index.html`.
+
+With `--compare DIR` the scenarios in which nodes die or are added are played once for each failover,
+with and without a warm-up, and drawn into one picture each, in DIR.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import comparisons
 from rich.console import Console
 from rich.table import Table
-from scenarios import SCENARIOS
+from scenarios import SCENARIOS, Variant
 
 LOCUSTFILE: Final = Path(__file__).parent / "locustfile.py"
 KINDS: Final = ("memcached", "redis", "both")
@@ -39,6 +43,7 @@ class Play:
     seconds: int
     report: Path
     more: Sequence[str]
+    variant: Variant = Variant()  # noqa: RUF009 - a frozen value
 
     def forget(self) -> None:
         """Remove the figures of an earlier run of the same."""
@@ -53,15 +58,21 @@ class Play:
         return STATUSES.get(status, f"ended with status {status}")
 
     def _file(self, suffix: str) -> Path:
-        return self.report / f"{self.scenario}-{self.servers}.{suffix}"
+        return self.report / f"{self.name}.{suffix}"
+
+    @property
+    def name(self) -> str:
+        """Return what its files are called."""
+        return f"{self.scenario}-{self.servers}{self.variant.suffix}"
 
     @property
     def command(self) -> list[str]:
         """Return the command that plays it."""
-        name = self.report / f"{self.scenario}-{self.servers}"
+        name = self.report / self.name
         return [
             *[sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"],
             *["--only-summary", "--scenario", self.scenario, "--own-servers", self.servers],
+            *["--failover", self.variant.failover, "--warm-for", f"{self.variant.warm_for:g}"],
             *["-t", f"{self.seconds}s", "--report", str(self.report)],
             *["--html", f"{name}.locust.html", "--csv", str(name), *self.more],
         ]
@@ -72,15 +83,20 @@ def main() -> int:
     arguments = _arguments()
     arguments.report.mkdir(parents=True, exist_ok=True)
     console = Console()
-    table = Table("scenario", "servers", "verdict")
+    table = Table("scenario", "how", "servers", "verdict")
     statuses = []
     for play in _plays(arguments):
-        console.rule(f"{play.scenario} on {play.servers}")
+        console.rule(play.name)
         play.forget()
         statuses.append(_status(play))
-        table.add_row(play.scenario, play.servers, play.verdict(statuses[-1]))
+        how = play.variant.suffix.removeprefix("-")
+        table.add_row(play.scenario, how, play.servers, play.verdict(statuses[-1]))
     console.print(table)
     console.print(f"pictures: {arguments.report / 'index.html'}", soft_wrap=True)
+    if arguments.compare:
+        for name in _compared(arguments):
+            runs = comparisons.read(arguments.report, name, arguments.servers)
+            console.print(f"\n{name}\n{comparisons.write(arguments.compare, runs)}", soft_wrap=True)
     return 1 if any(statuses) else 0
 
 
@@ -99,7 +115,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--report", type=Path, default=Path("report"), help="default: report")
     parser.add_argument("--seconds", type=int, help=f"of each run (default: {SECONDS})")
     parser.add_argument("--profile", default="", help="the traffic: a name or a TOML file")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="DIR",
+        help=f"draw {', '.join(comparisons.COMPARED)} in each way that a client may meet them",
+    )
     arguments = parser.parse_args()
+    if arguments.compare and arguments.servers == "all":
+        parser.error("--compare draws one kind of servers: memcached, redis or both")
     unknown = [name for name in arguments.scenarios if name not in SCENARIOS]
     if unknown:
         parser.error(f"no scenario {', '.join(unknown)} (known: {', '.join(SCENARIOS)})")
@@ -112,9 +136,19 @@ def _plays(arguments: argparse.Namespace) -> Iterator[Play]:
     more = ["-u", str(QUICK_USERS)] if arguments.quick else []
     if arguments.profile:
         more += ["--profile", arguments.profile]
+    if arguments.compare:
+        for name in _compared(arguments):
+            for way in comparisons.COMPARED[name]:
+                yield Play(name, arguments.servers, seconds, arguments.report, more, way)
+        return
     for servers in KINDS if arguments.servers == "all" else (arguments.servers,):
         for name in names:
             yield Play(name, servers, seconds, arguments.report, more)
+
+
+def _compared(arguments: argparse.Namespace) -> list[str]:
+    """Return the scenarios to compare: those that were named, or all."""
+    return [name for name in comparisons.COMPARED if name in (arguments.scenarios or SCENARIOS)]
 
 
 def _status(play: Play) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from figures import Figures, Window, bursts
-from scenarios import Timeline
+from scenarios import Timeline, Variant
 
 from app.examples import EXAMPLES
 from shardcache.testing import Profile
@@ -51,6 +51,7 @@ class Record:
     figures: Figures
     users: int
     rate: float
+    variant: Variant = field(default_factory=Variant)
     seconds_to_recompute: float = 0.2
     hot_ttl: float = 5.0
     target: str = ""
@@ -174,9 +175,20 @@ def _node_out(record: Record) -> Iterator[Check]:
         "never" if late is None else f"after {max(0.0, late):.1f} s",
         late is not None and late <= BACK,
     )
+    yield _loads(record)
     gap = record.figures.lag_percentile(1.0, record.timeline.during)
     yield Check("longest time that a process stood still meanwhile", _seconds(gap), None)
     yield _hit_rates(record)
+
+
+def _loads(record: Record) -> Check:
+    """Check that a stand-in spares the source a second call for a key; without one, show them."""
+    again = record.figures.total("loads again", record.timeline.settled)
+    if record.variant.failover == "miss":
+        calls = record.figures.total("loads", record.timeline.during)
+        shown = f"{calls:.0f}, {again:.0f} of them for a key that had been loaded"
+        return Check("calls of the source during the fault", shown, None)
+    return _none("key loaded twice while its node is out", again)
 
 
 def _slow_node(record: Record) -> Iterator[Check]:
@@ -201,7 +213,20 @@ def _node_added(record: Record) -> Iterator[Check]:
     calls = record.figures.total("calls", record.timeline.during, record.target.__eq__)
     yield Check("the new node is asked", f"{calls:.0f} calls", calls > 0)
     yield _none("nodes ejected", len(record.figures.moments("ejected")))
+    if record.variant.warm_for:
+        yield _as_before(record)
     yield _hit_rates(record)
+
+
+def _as_before(record: Record) -> Check:
+    """Check that the hit rate is that of the time before the change."""
+    before = record.figures.hit_rate(record.timeline.before, kept=True)
+    during = record.figures.hit_rate(record.timeline.during, kept=True)
+    return Check(
+        f"hit rate after the change within 1 point of the {_share(before)} before",
+        _share(during),
+        before is not None and during is not None and during >= before - POINT,
+    )
 
 
 RULES: Final[dict[str, Callable[[Record], Iterator[Check]]]] = {

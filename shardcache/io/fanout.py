@@ -63,13 +63,19 @@ class FanOut:
         self._begin()
         self._look()
         exchanges, poll = self._open, self._poll
+        ready: list[tuple[int, int]] = []
         while exchanges:
             if self._cut is None and self._enough is not None:
                 self._has_enough(self._enough)
-            left = self._limit() - time.monotonic()
+            limit, before = self._limit(), ready
+            left = limit - time.monotonic()
             # A timer that fires late, as on a busy gevent hub, may hide data that has arrived.
             ready = poll.poll(max(0.0, left) * 1000) or poll.poll(0)
-            for descriptor, _ in ready:
+            for one in ready:
+                # A steady stream of data must not outlast the deadline: it was read just now.
+                if one in before and time.monotonic() >= limit:
+                    continue
+                descriptor, _ = one
                 place, exchange, wait = exchanges[descriptor]
                 exchange.advance()
                 if exchange.finished or exchange.wait != wait:
@@ -77,7 +83,7 @@ class FanOut:
                     poll.unregister(descriptor)
                     del exchanges[descriptor]
                     self._watch(place, exchange)
-            if not ready or left <= 0:  # a steady stream of data must not outlast the deadline
+            if not ready or left <= 0:
                 self._expire()
             if self._enough is not None and self._has_enough(self._enough):
                 self.abandon()

@@ -18,6 +18,7 @@ from shardcache.backends.transport.sockets import LARGE, READ
 from shardcache.core.commands import Get, GetMany, Gets, Incr, Set, SetMany
 from shardcache.core.values.flags import INTEGER_FLAGS, TEXT_FLAGS, UNMARKED_FLAGS
 from shardcache.errors import NodeProtocolError
+from shardcache.testing.driving import make_client
 
 KINDS = ["memcached", "redis"]
 SIZES = [0, 1, LARGE - 1, LARGE, LARGE + 1, LARGE + 12, 3 * LARGE, 100_000]
@@ -209,3 +210,20 @@ def test_a_value_that_is_only_announced_takes_little():
     assert wire.feed(b"VA %d f0 %b\r\n" % (len(value), token)) == []
     assert wire.feed(value) == []
     assert wire.feed(b"\r\n") == [(0, value)]
+
+
+@pytest.mark.servers
+def test_large_values_of_a_batch_make_room_for_each_other(mode, redis_servers):
+    """What a value was decoded from makes room for the next one."""
+    size, keys = 200_000, [f"large:{number}" for number in range(40)]
+    client = make_client(mode, [server.url for server in redis_servers], timeout=10)
+    try:
+        client.set_many(dict.fromkeys(keys, "x" * size))
+        tracemalloc.start()
+        found = client.get_many(keys)
+        _, peak = tracemalloc.get_traced_memory()
+        assert len(found) == len(keys)
+        assert peak < 2.5 * size * len(keys)
+    finally:
+        tracemalloc.stop()
+        client.close()

@@ -37,6 +37,16 @@ def test_what_is_sound_holds(play, kind, arguments):
         ("errors_raised", ("--scenario", "node-killed", *FAULT), "no errors that reached a caller"),
         ("never_restored", ("--scenario", "node-killed", *FAULT), "the node serves hits within"),
         ("never_ejected", ("--scenario", "node-stopped", *FAULT), "the node is ejected"),
+        (
+            "no_stand_ins",
+            ("--scenario", "node-killed", "--failover", "next", *FAULT),
+            "no key loaded twice",
+        ),
+        (
+            "no_warming",
+            ("--scenario", "node-added", "--warm-for", "600", *FAULT),
+            "hit rate after the change within",
+        ),
         ("keys_moved_by_modulo", ("--scenario", "node-added", *FAULT), "keys that move: at most"),
         ("ejected_when_slow", ("--scenario", "slow-node", *FAULT), "no node is ejected for being"),
     ],
@@ -48,6 +58,27 @@ def test_a_crippled_guard_is_a_missed_verdict(play, crippled, arguments, missed)
     assert played.status == 1, played.output
     assert played.verdict.startswith("MISSED: "), played.output
     assert missed in played.verdict
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--scenario", "node-killed", "--failover", "next"),
+        ("--scenario", "node-killed", "--failover", "gutter"),
+        ("--scenario", "node-added", "--warm-for", "600"),
+    ],
+    ids=["next", "gutter", "warm"],
+)
+def test_with_its_guard_the_verdict_holds(play, arguments, tmp_path):
+    """A key is loaded once while its node is out; a warm-up keeps the hit rate. Figures say which."""
+    played = play(*arguments, *FAULT, "--report", str(tmp_path))
+    assert (played.status, played.verdict[:5]) == (0, "holds"), played.output
+    (figures,) = tmp_path.glob("*.figures.json")
+    assert figures.name.endswith(f"-memcached-{_way(arguments)}.figures.json")
+
+
+def _way(arguments):
+    return "warm-600" if "600" in arguments else arguments[-1]
 
 
 def test_each_example_without_its_lock_is_a_missed_verdict(play):

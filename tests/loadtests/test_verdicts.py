@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from figures import Figures
-from scenarios import SCENARIOS, Timeline, scenario_named
+from scenarios import SCENARIOS, Timeline, Variant, scenario_named
 from verdicts import BY_HAND, LOCKED, RULES, Record, held, judge
 
 from app.examples import EXAMPLES
@@ -255,6 +255,33 @@ def test_an_added_node_takes_its_share_and_no_more():
         assert held(judge(judged)) is holds
     unasked = record("node-added", calm(), moved=0.25, ideal=0.25, target="c:1")
     assert missed(unasked) == ["the new node is asked"]
+
+
+@pytest.mark.parametrize("failover", ["next", "gutter"])
+def test_with_a_failover_no_key_is_loaded_twice(failover):
+    """While the node is out, its stand-in has what was loaded; before and after, others may load."""
+    for moment, missing in ((15, ["no key loaded twice while its node is out"]), (5, []), (25, [])):
+        judged = record("node-killed", out_and_back(), variant=Variant(failover))
+        judged.figures.count(moment, TARGET, "loads again")
+        assert missed(judged) == missing
+
+
+def test_without_a_failover_calls_of_the_source_are_shown():
+    """They are what a node that is out costs, and no verdict."""
+    judged = record("node-killed", out_and_back())
+    judged.figures.count(15, TARGET, "loads", 70)
+    judged.figures.count(15, TARGET, "loads again", 60)
+    (shown,) = (check for check in judge(judged) if check.what.startswith("calls of the source"))
+    assert (shown.measured, shown.held) == ("70, 60 of them for a key that had been loaded", None)
+
+
+def test_a_warm_up_keeps_the_hit_rate():
+    """More than a point below that of the time before is missed; without a warm-up it is shown."""
+    for more, warm_for, holds in ((1, 600.0, True), (40, 600.0, False), (40, 0.0, True)):
+        variant = Variant(warm_for=warm_for)
+        judged = record("node-added", calm(), moved=0.25, ideal=0.25, variant=variant)
+        judged.figures.count(12, TARGET, "misses", more)
+        assert held(judge(judged)) is holds
 
 
 def test_a_busy_machine_measures_no_time():

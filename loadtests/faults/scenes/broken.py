@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from faults.findings import Finding, at_least, at_most, none
 from faults.interrupting import KEYS, Broken
+from faults.looping import HUNG
 from faults.stage import Stage
 
 NODES: Final = 3
@@ -26,6 +27,17 @@ def interrupted(stage: Stage) -> Iterator[Finding]:
     with stage.play(NODES, subject=subject, filled=False, **_options(POOL)) as play:
         broken: Broken = play.actor.tell("interrupt", count, stage.seconds(THREADS_END, 0.0))
     yield from _judge(stage, broken, count, POOL)
+
+
+def looped(stage: Stage) -> Iterator[Finding]:
+    """Interrupt an event loop by signals whose handler raises, and time its calls out (C3)."""
+    count = 200 if stage.quick else 5_000
+    subject = "faults.looping:InterruptedLoop"
+    part = {**_options(POOL), "timeout": HUNG / 2}
+    with stage.play(NODES, subject=subject, filled=False, **part) as play:
+        broken: Broken = play.actor.tell("interrupt", count, stage.seconds(THREADS_END, 0.0))
+    yield from _judge(stage, broken, count, POOL)
+    yield none("calls that hung", broken.tally["hung"])
 
 
 def timed_out(stage: Stage) -> Iterator[Finding]:

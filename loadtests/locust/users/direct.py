@@ -17,6 +17,7 @@ from shardcache import LockError
 LOCK_TTL: Final = 5.0
 LOCKS: Final = 10
 HUNG: Final = 2.0  # seconds that no call of the kit may take
+STANDS_IN: Final = 50.0  # seconds that a stand-in keeps a value at the least
 
 # A call returns the caller's own value, hence `Any`.
 
@@ -181,14 +182,21 @@ class TrafficUser(CacheUser):
         """Count the result of a read."""
         if value is not None:
             right = value == run.keys.value(key, run.keys.rank(key))
-            run.figures.count(moment, node, "hits" if right else "wrong")
+            run.figures.count(moment, _answering(run, node, key), "hits" if right else "wrong")
             return
         if key.startswith(ABSENT):
             run.figures.count(moment, node, "misses")
             return
         expires = run.keys.expires_within(run.keys.rank(key), run.plan.seconds)
         run.figures.count(moment, node, "expired" if expires else "misses")
+        run.figures.count(moment, node, "loads")
+        out = run.plan.timeline.settled
+        last = run.loaded.get(key)
+        if last is not None and out.has(moment) and 0 < moment - last < STANDS_IN:
+            run.figures.count(moment, node, "loads again")
         self._store(run, key, "refill")
+        if out.has(moment):
+            run.loaded[key] = run.moment()
 
     def _store(self, run: Run, key: str, name: str) -> None:
         rank = run.keys.rank(key)
@@ -273,3 +281,11 @@ class StampedeUser(CacheUser):
 def _node_of(nodes: Sequence[str], target: str) -> str:
     """Return the node to which a call counts: the one with the fault, if it was asked."""
     return target if target in nodes else nodes[0]
+
+
+def _answering(run: Run, node: str, key: str) -> str:
+    """Return the node that has answered a read: the key's own, or its stand-in if that is out."""
+    if node != run.plan.target or run.plan.variant.failover == "miss":
+        return node
+    stand_in = run.client.stand_in_for(key)
+    return node if stand_in is None else stand_in.name

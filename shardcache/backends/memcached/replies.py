@@ -65,7 +65,8 @@ Answers = dict[bytes, bool | None]
 STORED: Final[Answers] = {b"HD": True, b"NS": False}
 CAS: Final[Answers] = {b"HD": True, b"EX": False, b"NS": False, b"NF": None}
 REMOVED: Final[Answers] = {b"HD": True, b"EX": False, b"NF": False}
-THERE: Final[Answers] = {b"HD": True, b"EN": False, b"NF": False}
+DELETED: Final[Answers] = {b"HD": True, b"NF": False}
+TOUCHED: Final[Answers] = {b"HD": True, b"EN": False}
 
 
 class SingleReply:

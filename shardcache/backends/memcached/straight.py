@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.memcached.reader import ReplyReader
 from shardcache.backends.memcached.replies import (
+    DELETED,
     STORED,
-    THERE,
     TOKENS,
     Answers,
     CodeReply,
@@ -105,7 +105,7 @@ class StraightWay(ReplyReader):
             return None
         self._token = token = (self._token + 1) % TOKENS
         self._tail = tail = b" O%d\r\n" % token
-        self._answers = THERE
+        self._answers = DELETED
         return b"md %b%b" % (key, tail)
 
     def _start_incr(self, command: Incr) -> bytes | None:

@@ -31,10 +31,11 @@ from shardcache.backends.memcached.reader import DEFAULT_MAX_VALUE
 from shardcache.backends.memcached.replies import (
     CAS,
     CRLF,
+    DELETED,
     REMOVED,
     STORED,
-    THERE,
     TOKENS,
+    TOUCHED,
     AcquireReply,
     AgedReply,
     CasToken,
@@ -327,13 +328,13 @@ class MemcachedWire(StraightWay):
     def _delete(self, command: Delete) -> Encoded:
         token = self._next_token()
         name, binary = encode_key(command.key)
-        return (b"md %s O%d%s\r\n" % (name, token, binary),), CodeReply(b"O%d" % token, THERE)
+        return (b"md %s O%d%s\r\n" % (name, token, binary),), CodeReply(b"O%d" % token, DELETED)
 
     @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Encoded:
         keys = command.keys
         first = self._reserve_tokens(len(keys))
-        pending = BatchReply([None] * len(keys), first, THERE)
+        pending = BatchReply([None] * len(keys), first, DELETED)
         if are_plain(keys):
             return (deletes(keys, first_digits(first)) + b"mn\r\n",), pending
         names = map(encode_key, keys)
@@ -349,7 +350,7 @@ class MemcachedWire(StraightWay):
         name, binary = encode_key(command.key)
         expiry = memcached_exptime(command.ttl, self._clock)
         return (b"mg %s T%d O%d%s\r\n" % (name, expiry, token, binary),), CodeReply(
-            b"O%d" % token, THERE
+            b"O%d" % token, TOUCHED
         )
 
     @_encoders.handles(Incr)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from shardcache.backends.redis.reader import Status
 from shardcache.backends.redis.replies import (
     MORE,
     RAW_OF_LINE,
@@ -19,8 +20,7 @@ from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import Reply
 from shardcache.errors import ConfigurationError
 
-# While an MGET runs, every other client of the server waits. It is one reply: if it is cut off, none of
-# its values are kept.
+# While an MGET runs, every other client of the server waits.
 MGET_KEYS: Final = 50
 MGET_BYTES: Final = 256 * 1024
 
@@ -117,12 +117,11 @@ class ArraysReply:
             self._fault = error
         return self._fill([error] * self.values)
 
-    def partial_reply(self, node: str) -> Reply:
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:
         """Return what has arrived, with a timeout in each gap."""
-        missing = late_error(node)
-        for piece in self._pieces:
-            self._replies[piece] = [missing] * _length(piece)
-        return self._replies
+        replies, begin = self._replies[: self._pieces[0].start], self._decode(arrived)
+        gap = len(self._replies) - len(replies) - len(begin)
+        return [*replies, *begin, *[late_error(node)] * gap]
 
     def _fill(self, replies: list[Any]) -> Reply | More:
         self._replies[self._pieces.popleft()] = replies
@@ -166,7 +165,7 @@ class LinesReply:
 
     def take(self, raw: Any) -> Reply | More:
         """Fill the next place."""
-        answer = self._answers.get(raw) if type(raw) in {bytes, int} else None
+        answer = self._answers.get(raw) if type(raw) in {Status, int} else None
         if answer is None:
             raise UnexpectedError
         return self._fill(answer)
@@ -177,7 +176,7 @@ class LinesReply:
             self._fault = error
         return self._fill(error)
 
-    def partial_reply(self, node: str) -> Reply:
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:  # noqa: ARG002 - no array comes
         """Return what has arrived, with a timeout in each gap; the rest may still arrive."""
         return [late_error(node) if known is None else known for known in self._replies]
 

@@ -9,7 +9,7 @@ from hashlib import sha1
 from typing import Any, Final
 
 from shardcache.backends.redis.header import from_redis, from_redis_headed
-from shardcache.backends.redis.reader import Headed
+from shardcache.backends.redis.reader import Headed, Status
 from shardcache.backends.redis.replies import (
     Refusal,
     SingleReply,
@@ -56,8 +56,8 @@ def expected_digest(token: Hashable) -> bytes:
 
 
 def parse_ok(raw: Any) -> bool:
-    """Return `True` for `OK`: its commands have no other reply, except for errors."""
-    if raw != b"OK":
+    """Return `True` for the status `OK`: its commands have no other reply, except for errors."""
+    if type(raw) is not Status or raw != b"OK":
         raise UnexpectedError
     return True
 

@@ -48,6 +48,15 @@ _SCALARS: Final = b"_#,(=!"
 _begins_scalar: Final = re.compile(rb"\r\n[_#,(=!]").search
 _find_array: Final = re.compile(rb"\*[-?\d]+\r\n").search
 _SMALL: Final = 4096  # bytes
+_SEARCHED: Final = 256  # bytes a value up to which a search is faster than a look at each value
+_VALUE, _STATUS, _ARRAY = b"$+*"
+_KINDS: Final = b"$+-:*"  # the first bytes of RESP2
+
+
+class Status(bytes):
+    """A reply that is a status such as `OK`, and so never a value."""
+
+    __slots__ = ()
 
 
 class TooLarge(NamedTuple):
@@ -93,7 +102,7 @@ class ReplyReader:
     def __init__(self, largest: int = LARGEST) -> None:
         self._largest = largest
         self._skipped = 0  # bytes still to come of a value that is skipped
-        self.ready: deque[Any] = deque()  # each bytes, an int, an error or None
+        self.ready: deque[Any] = deque()  # each bytes, a status, an int, an error or None
         self._data = b""
         self._place = 0  # the start in `_data` of the next reply, or of the next value of an array
         self._arrived: list[bytes] = []  # fragments that follow `_data`
@@ -118,6 +127,11 @@ class ReplyReader:
         # The text of `empty`, to save the call: it is asked for every reply.
         read = self._place == len(self._data) and not (self._arrived or self._left or self.ready)
         return read and not self._skipped and self._large is None
+
+    @property
+    def arriving(self) -> list[Any]:
+        """Return the values so far of the array that is arriving; none if none is."""
+        return self._values if self._left else []
 
     def feed(self, data: bytes) -> None:
         """Accept bytes in fragments of any size."""
@@ -239,7 +253,7 @@ class ReplyReader:
                 if reader.has_data():
                     found = []
             if found and found[0] is not INCOMPLETE:
-                return found
+                return found if b"+" not in data else _with_statuses(data, found)
         except hiredis.ProtocolError:
             pass  # the strict reader below reports what is wrong
         self._reader = _make_reader()
@@ -304,7 +318,7 @@ class ReplyReader:
         if text is None:
             return INCOMPLETE
         if kind == b"+":
-            return text
+            return Status(text)
         if kind == b"-":
             return hiredis.ReplyError(text.decode(errors="replace"))
         if kind == b":" and text.removeprefix(b"-").isdigit():
@@ -408,6 +422,39 @@ def _is_harmless(data: bytes) -> bool:
                 return small and not _begins_many(data) and not _begins_scalars(data)
             place = data.find(first, place + 1)
     return not small or not _begins_scalars(data)
+
+
+def _with_statuses(data: bytes, found: list[Any]) -> list[Any]:
+    """Return the replies that hiredis has read of `data`, with each status as a `Status`.
+
+    hiredis reads a status and a value alike. None are returned if an array has a status in it.
+    """
+    values = found[0] if type(found[0]) is list else found
+    short = len(data) < _SEARCHED * len(values)
+    if short and data[0] != _STATUS and data.find(b"\r\n+") < 0:
+        return found
+    marked: list[Any] = []
+    place = 0
+    for reply in found:
+        if data[place] == _ARRAY and reply is not None:
+            place = data.find(_END, place) + 2
+            for value in reply:
+                if data[place] != _VALUE:
+                    return []
+                place = _following(data, place, value)
+            marked.append(reply)
+            continue
+        if data[place] not in _KINDS:
+            return []
+        marked.append(Status(reply) if data[place] == _STATUS else reply)
+        place = _following(data, place, reply)
+    return marked
+
+
+def _following(data: bytes, place: int, reply: Any) -> int:  # as above
+    """Return where the reply at `place` ends."""
+    end = data.find(_END, place) + 2
+    return end + len(reply) + 2 if type(reply) is bytes and data[place] == _VALUE else end
 
 
 def _begins_scalars(data: bytes) -> bool:

@@ -17,6 +17,7 @@ from shardcache.backends.redis.reader import (
     LARGEST,
     MalformedReplyError,
     ReplyReader,
+    Status,
     TooLarge,
 )
 from shardcache.backends.redis.refusals import (
@@ -129,6 +130,8 @@ class Receiver:
         count = min(len(pending), len(ready))
         if self._limited or list(islice(pending, count)) != [VALUE] * count:
             return False
+        if Status in map(type, islice(ready, count)):
+            return False
         try:
             replies += from_redis_all(islice(ready, count))
         except TypeError:  # an error is among them
@@ -140,13 +143,16 @@ class Receiver:
 
     def partial_reply(self) -> Reply:
         """Return what has arrived for the oldest command, with timeouts in the gaps."""
-        return self._pending[0].partial_reply(self._node)
+        arrived = self._replies.arriving
+        if self._limited:
+            arrived = self._limit_size(arrived)
+        return self._pending[0].partial_reply(self._node, arrived)
 
     def _greet(self) -> None:
         while self._unanswered and (raw := self._replies.read(0)) is not INCOMPLETE:
             if isinstance(raw, hiredis.ReplyError):
                 raise greeting_refusal(str(raw), self._unanswered[0], self._node)
-            if raw != b"OK":
+            if type(raw) is not Status or raw != b"OK":
                 raise UnexpectedError
             self._unanswered.popleft()
 

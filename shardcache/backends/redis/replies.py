@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, ClassVar, Final, Protocol
 
+from shardcache.backends.redis.reader import Status
 from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import Reply
 from shardcache.errors import ConfigurationError, NodeError, NodeRefusedError, NodeTimeoutError
 
-# A parsed reply of the server is bytes, an int, a list or None, hence `Any`.
+# A parsed reply of the server is bytes, a `Status`, an int, a list or None, hence `Any`.
 
 Refusal = NodeError | ConfigurationError
 
@@ -25,8 +26,8 @@ class More(Enum):
 MORE: Final = More.MORE
 
 
-# The lines that most writes are answered by, with what hiredis reads of them.
-RAW_OF_LINE: Final[dict[bytes, Any]] = {b"+OK": b"OK", b":1": 1, b":0": 0}
+# The lines that most writes are answered by, with what is read of them.
+RAW_OF_LINE: Final[dict[bytes, Any]] = {b"+OK": Status(b"OK"), b":1": 1, b":0": 0}
 _RAW_OF_REPLY: Final = {line + b"\r\n": raw for line, raw in RAW_OF_LINE.items()} | {
     b"$-1\r\n": None
 }
@@ -52,8 +53,11 @@ class PendingReply(Protocol):
     def refuse(self, error: Refusal) -> Reply | More:
         """Accept an error in place of the server's next reply; its cause has the server's text."""
 
-    def partial_reply(self, node: str) -> Reply:
-        """Return what has arrived, with a `NodeTimeoutError` in each gap."""
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:
+        """Return what has arrived, with a `NodeTimeoutError` in each gap.
+
+        `arrived` has the values so far of the array that the server is sending.
+        """
 
 
 class SingleReply:
@@ -84,8 +88,8 @@ class SingleReply:
         """Return the error, translated."""
         return error if self._translate is None else self._translate(error)
 
-    def partial_reply(self, node: str) -> Reply:
-        """Return a timeout: nothing else of a single reply can have arrived."""
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:  # noqa: ARG002 - as below
+        """Return a timeout: a part of a single reply is of no use."""
         return late_error(node)
 
 
@@ -133,10 +137,11 @@ class ListReply:
             self._fault = error
         return self._fill(self._pending[0][1].refuse(error))
 
-    def partial_reply(self, node: str) -> Reply:
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:
         """Return what has arrived, with a timeout in each gap."""
         for place, pending in self._pending:
-            self._replies[place] = pending.partial_reply(node)
+            self._replies[place] = pending.partial_reply(node, arrived)
+            arrived = []  # which are of the oldest command
         return self._replies
 
     def _fill(self, reply: Reply | More) -> Reply | More:
@@ -180,8 +185,8 @@ class PingReply:
         serving = isinstance(error, NodeRefusedError) or self._answer is not True
         return self._answer if serving else error
 
-    def partial_reply(self, node: str) -> Reply:
-        """Return a timeout: nothing else of a single reply can have arrived."""
+    def partial_reply(self, node: str, arrived: list[Any]) -> Reply:  # noqa: ARG002 - as below
+        """Return a timeout: a part of a single reply is of no use."""
         return late_error(node)
 
 
@@ -192,7 +197,7 @@ def late_error(node: str) -> NodeTimeoutError:
 
 def parse_pong(raw: Any) -> bool:
     """Return `True` for the answer to a ping; raise `UnexpectedError` for another reply."""
-    if raw != b"PONG":
+    if type(raw) is not Status or raw != b"PONG":
         raise UnexpectedError
     return True
 

@@ -301,24 +301,28 @@ class Channel:
             return
         self._dial = None
         self._backend.dialed += 1
-        self._use(sock, wire)
-        self._queued = deque(call for call in self._queued if not call.future.done())
-        self.loop.call_soon(self._flush)
+        try:
+            self._use(sock, wire)
+            self._queued = deque(call for call in self._queued if not call.future.done())
+            self.loop.call_soon(self._flush)
+        except BaseException:
+            self._abort()
+            raise
         self._flushing = True
 
     def _use(self, sock: socket.socket, wire: Wire) -> None:
         """Start to use a connection."""
+        self._descriptor = descriptor = sock.fileno()
         self._sock, self._wire = sock, wire
         self._last_used = time.monotonic()
-        self._descriptor = descriptor = sock.fileno()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._reference.sock = sock
         self.loop.add_reader(descriptor, read, self._reference)
 
     def _fail_queued(self, error: BaseException) -> None:
-        if not isinstance(error, Exception):
-            error = NodeUnavailableError("the dial was cancelled", self._backend.node)
+        if not isinstance(error, Exception):  # cancelled or interrupted: no fault of the node
+            error = cut_off_error(self._backend.node)
         if isinstance(error, TooManyConnectionsError):
             error = self._backend.record_refused(self, error)
         queued, self._queued = self._queued, deque()
@@ -332,16 +336,20 @@ class Channel:
         sock, wire = self._sock, self._wire
         if sock is None or wire is None:
             return
-        now = time.monotonic()
-        if not self._sent:
-            self._asked_at = now
-        if self._queued:
-            self._encode_queued(wire)
-        if not self._unsent:
-            self._after_reply()  # no command could be encoded
-        elif self._sock is sock:
-            self._last_used = now
-            self._write(sock)
+        try:  # an interrupt before anything is sent would leave it unsent
+            now = time.monotonic()
+            if not self._sent:
+                self._asked_at = now
+            if self._queued:
+                self._encode_queued(wire)
+            if not self._unsent:
+                self._after_reply()  # no command could be encoded
+            elif self._sock is sock:
+                self._last_used = now
+                self._write(sock)
+        except BaseException:
+            self._abort()
+            raise
 
     def _write(self, sock: socket.socket) -> None:
         unsent = self._unsent
@@ -383,10 +391,10 @@ class Channel:
                 continue  # TLS may buffer bytes that no poll reports, until it raises "want read"
         except WOULD_BLOCK:
             pass
-        except Exception as error:  # noqa: BLE001 - every waiting call gets it
+        except (OSError, ShardCacheError) as error:
             self._handle_loss(error)
             return
-        except BaseException:
+        except BaseException:  # such as an error of a signal handler: no fault of the node
             self._abort()
             raise
         self._after_reply()
@@ -539,6 +547,8 @@ class Channel:
     def _is_excused(self, call: Call) -> bool:
         """Return whether a late reply says nothing about its node: it was sending, or we were delayed."""
         timeout = self._backend.options.call_timeout
+        if self._flushing and self._last_used < call.deadline - timeout:
+            return True  # it was never sent: an interrupt has lost the callback that sends
         if call.deadline <= self._delayed_until and self._delay > timeout / 2:
             return True
         return time.monotonic() - self._last_received < self._longest_silence
@@ -557,16 +567,22 @@ class Channel:
         failure = self._error_for(error)
         lost = (*self._sent, *self._queued)
         self._sent, self._queued = deque(), deque()
-        self._close()
-        for call in lost:
-            if call.future.done():
-                continue
-            if again and not call.retried and type(call.command) in IDEMPOTENT:
-                call.retried = True
-                self._backend.retried += 1
-                self._backend.submit(call)
-            else:
+        try:
+            self._close()
+            for call in lost:
+                if again and self._may_retry(call):
+                    call.retried = True
+                    self._backend.retried += 1
+                    self._backend.submit(call)
+                else:
+                    call.settle(failure)
+        except BaseException:  # no caller waits for ever
+            for call in lost:
                 call.settle(failure)
+            raise
+
+    def _may_retry(self, call: Call) -> bool:
+        return not (call.future.done() or call.retried) and type(call.command) in IDEMPOTENT
 
     def _error_for(self, error: Exception) -> Exception:
         if isinstance(error, TooManyConnectionsError):
@@ -582,10 +598,10 @@ class Channel:
         self._reference.channel = self._reference.sock = None
         self._backend.forget(self)
         self._urgent.clear()
-        queued, self._queued = self._queued, deque()
-        sent, self._sent = self._sent, deque()
-        for call in (*queued, *sent):
+        # Settled before they are removed: an interrupt between the two would lose them.
+        for call in (*self._queued, *self._sent):
             call.settle(NodeUnavailableError("the connection was closed", self._backend.node))
+        self._queued, self._sent = deque(), deque()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

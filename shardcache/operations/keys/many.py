@@ -62,7 +62,12 @@ def _read_group(  # noqa: PLR0913, PLR0917 - what one loop has at hand
     """Add each value of a node to `found`, or its error to `failed`; count hits and misses."""
     plain, read = cluster.payloads.bytes_flags, cluster.value
     hits = misses = 0
-    for key, reply in zip(group, replies, strict=True):
+    taken = iter(replies)
+    if type(replies) is list:
+        # Each is dropped once it is decoded, so that the next large value takes its memory.
+        replies.reverse()
+        taken = iter(replies.pop, _MISSING)
+    for key, reply in zip(group, taken, strict=False):
         # Misses, and bytes, are spared the call.
         if reply is None:
             misses += 1

@@ -145,19 +145,37 @@ def test_a_large_value_is_dropped_with_its_reply():
         tracemalloc.stop()
 
 
-def test_whole_mgets_of_a_stalled_batch_are_kept():
-    """The stall costs the few dozen keys of one MGET, and the later ones."""
-    wire, keys = make_wire(), [b"k%d" % number for number in range(324)]
-    wire.encode(GetMany(keys))
-    value = b"$%d\r\n%s\r\n" % (len(STORED), STORED)
-    arrived = 0
-    while arrived < 146:  # of each MGET, whole
-        size = min(MGET_KEYS, len(keys) - arrived)
-        assert list(wire.feed(b"*%d\r\n%s" % (size, value * size))) == []
-        arrived += size
-    assert list(wire.feed(b"*%d\r\n%s" % (MGET_KEYS, value * 3))) == []
-    kept = [reply for reply in wire.partial_reply() if reply == TEXT]
-    assert len(kept) == arrived == 150
+@pytest.mark.parametrize("options", [{}, {"max_value_bytes": 1000}], ids=["any", "limited"])
+@pytest.mark.parametrize("size", [7, 10_000])
+@pytest.mark.parametrize("arrived", [0, 1, 49, 50, 51, 146, 323])
+def test_what_arrived_of_a_stalled_read_is_kept(arrived, size, options):
+    """The stall costs the value that it cuts off and the later ones; the rest may still come."""
+    wire, count = make_wire(**options), 324
+    wire.encode(GetMany([b"k%d" % number for number in range(count)]))
+    answers = [None if number % 3 == 0 else STORED for number in range(count)]
+    parts = [
+        b"*%d\r\n" % min(MGET_KEYS, count - number) * (number % MGET_KEYS == 0) + bulk(answer)
+        for number, answer in enumerate(answers)
+    ]
+    begin = b"".join(parts[:arrived]) + parts[arrived][:-3]
+    expected = [None if answer is None else TEXT for answer in answers]
+    assert feed_in_parts(wire, begin, size) == []
+    replies = wire.partial_reply()
+    assert replies[:arrived] == expected[:arrived]
+    assert [type(reply) for reply in replies[arrived:]] == [NodeTimeoutError] * (count - arrived)
+    (whole,) = feed_in_parts(wire, parts[arrived][-3:] + b"".join(parts[arrived + 1 :]), size)
+    assert whole == expected
+
+
+def test_a_value_that_is_too_large_is_told_of_a_late_array_too():
+    """It is an error of its key, not a value; the one after it is kept."""
+    wire = make_wire(max_value_bytes=100)
+    wire.encode(GetMany([b"k", b"l", b"m"]))
+    assert wire.feed(b"*3\r\n" + bulk(b"a" * 101) + bulk(STORED) + b"$5\r\n") == []
+    large, kept, late = wire.partial_reply()
+    assert isinstance(large, ValueTooLargeError)
+    assert kept == TEXT
+    assert isinstance(late, NodeTimeoutError)
 
 
 def test_what_arrived_of_a_batch_is_kept():
