@@ -29,7 +29,7 @@ class ExpiryContract(ContractFixtures):
         assert client.cas("e", "x", token, ttl=ttl) is True
         assert client.add("f", "x", ttl=ttl) is True
         assert client.incr("g", initial=5, ttl=ttl) == 5
-        assert client.get_many("abcdefg") == {}
+        assert client.get_many(list("abcdefg")) == {}
         client.set("h", 1)
         assert client.add("h", "x", ttl=ttl) is False
         assert client.get("h") == 1  # an `add` never touches what is there
