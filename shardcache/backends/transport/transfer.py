@@ -84,19 +84,19 @@ def _send_rest(connection: Connection, rest: bytes, deadline: float) -> None:
         _push(connection, unsent)
 
 
-def _read(
-    connection: Connection, seconds: float, deadline: float, room: memoryview | None = None
-) -> Reply:
+def _read(connection: Connection, seconds: float, deadline: float, *, begun: bool = False) -> Reply:
     """Wait for the reply to a command that was sent, in the `seconds` that are left.
 
-    The rest of a large value goes to `room`, where it stays: half of the time of such a read is
-    copying.
+    Of a reply that has `begun` to arrive, the rest of a large value goes where it stays: half of the time of
+    such a read is copying.
     """
     polls = connection.plain and get_ident() == MAIN  # only the main thread handles signals
     size = FIRST_READ
     while True:
         if polls and not connection.poll(seconds * 1000):
             raise TimeoutError
+        # Taken no earlier: memory that is still lent when an error ends the call cannot be freed.
+        room = connection.room() if begun else None
         if room is None:
             try:
                 data = connection.recv(size)
@@ -108,7 +108,7 @@ def _read(
         if replies:
             return replies[0]
         connection.arrived = now = time.monotonic()
-        seconds, size, room = deadline - now, READ, connection.room()
+        seconds, size, begun = deadline - now, READ, True
         connection.arm(seconds)
 
 
@@ -143,7 +143,7 @@ def _read_rest(connection: Connection, deadline: float) -> Reply:
     """Wait for the rest of a reply of which a part has just arrived."""
     connection.arrived = now = time.monotonic()
     connection.arm(deadline - now)
-    return _read(connection, deadline - now, deadline, connection.room())
+    return _read(connection, deadline - now, deadline, begun=True)
 
 
 def transfer(connection: Connection, chunks: Sequence[bytes]) -> Steps:
