@@ -95,6 +95,7 @@ def assert_all_get(price, shops):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("key", [MARKS, NAME], ids=["mark", "generation"])
 @pytest.mark.parametrize("planted", PLANTED)

@@ -295,6 +295,7 @@ def kinds_of(cache, names=PLANTED):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", TERMS)
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))
 def test_no_planted_key_delays_calls_for_long(cache, key, terms):
@@ -307,6 +308,7 @@ def test_no_planted_key_delays_calls_for_long(cache, key, terms):
         cache.remove(key)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("terms", ["plain", "shard", "lock", "stale", "tags", "result tags"])
 def test_no_planted_value_delays_calls_for_long(cache, terms):
@@ -330,6 +332,7 @@ def test_no_planted_value_delays_calls_for_long(cache, terms):
         assert function.calls == calls, name
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("terms", ["plain", "stale", "tags", "result tags"])
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))

@@ -135,6 +135,7 @@ def switched_at_once(harness):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_read_is_older_than_what_was_confirmed(make_harness, seed):
     """Whatever process wrote or deleted, and whichever of the two nodes each of them uses."""
