@@ -159,8 +159,14 @@ def _without_aborts() -> None:
         else:
             self.idle.append(connection)
 
+    def fail_and_keep(self: channel.Channel) -> None:
+        for call in (*self._queued, *self._sent):
+            call.settle(channel.cut_off_error(self._backend.node))
+        self._queued.clear()
+        self._sent.clear()
+
     pool.Pool.discard = keep
-    channel.Channel._abort = lambda _: None
+    channel.Channel._abort = fail_and_keep
 
 
 def _without_fork_hooks() -> None:

@@ -306,7 +306,7 @@ ROWS: Final = (
         crews=(TASK,),
         kinds=WITH_PYMEMCACHE,
         quick=True,
-        guards=(Guard("aborts", "calls that hung", TASK, "redis", quick=True),),
+        guards=(Guard("aborts", "wrong answers", TASK, "redis", quick=True),),
     ),
     Row(
         name="C3",

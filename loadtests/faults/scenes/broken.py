@@ -31,7 +31,7 @@ def interrupted(stage: Stage) -> Iterator[Finding]:
 
 def looped(stage: Stage) -> Iterator[Finding]:
     """Interrupt an event loop by signals whose handler raises, and time its calls out (C3)."""
-    count = 200 if stage.quick else 5_000
+    count = 500 if stage.quick else 5_000
     subject = "faults.looping:InterruptedLoop"
     part = {**_options(POOL), "timeout": HUNG / 2}
     with stage.play(NODES, subject=subject, filled=False, **part) as play:
