@@ -549,6 +549,8 @@ class Channel:
         timeout = self._backend.options.call_timeout
         if self._flushing and self._last_used < call.deadline - timeout:
             return True  # it was never sent: an interrupt has lost the callback that sends
+        if self._wire is None and (self._dial is None or self._dial.done()):
+            return True  # an interrupt has ended the dial before its outcome was known
         if call.deadline <= self._delayed_until and self._delay > timeout / 2:
             return True
         return time.monotonic() - self._last_received < self._longest_silence
