@@ -27,8 +27,11 @@ from faults.interrupting import (
 from faults.players import Part
 from shardcache import AsyncClient, NodeError
 
-REST: Final = 1.0  # seconds
 HUNG: Final = 4.0  # seconds that no call may take, twice its timeout
+# Seconds for what an interrupt has left: a call that it kept from being sent ends by its timeout, and its
+# connection is replaced as one that stalls.
+REST: Final = 2 * HUNG
+TURN: Final = 0.1  # seconds between two looks at what is left
 BESIDE: Final = 3  # reads that are under way beside each call
 ASYNCIO: Final = str(Path(asyncio.__file__).parent)
 
@@ -70,7 +73,7 @@ class LoopClient:
         until = time.monotonic() + REST
         while (left := self._left()) and time.monotonic() < until:
             with suppress(*InterruptedLoop.kinds):  # which a task has kept until now
-                self.loop.run_until_complete(asyncio.sleep(REST / 10))
+                self.loop.run_until_complete(asyncio.sleep(TURN))
         return left
 
     def _left(self) -> int:
