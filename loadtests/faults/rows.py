@@ -305,8 +305,7 @@ ROWS: Final = (
         scene=broken.looped,
         crews=(TASK,),
         kinds=WITH_PYMEMCACHE,
-        quick=True,
-        guards=(Guard("aborts", "wrong answers", TASK, "redis", quick=True),),
+        guards=(Guard("aborts", "wrong answers", TASK, "redis"),),
     ),
     Row(
         name="C3",
