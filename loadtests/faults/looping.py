@@ -69,7 +69,7 @@ class LoopClient:
         return self._run(lambda: self._client.delete(key))
 
     def settle(self) -> int:
-        """Let what interrupts have left come to an end; return how many calls and tasks do not."""
+        """Wait for calls and tasks that interrupts have left; return how many do not end."""
         until = time.monotonic() + REST
         while (left := self._left()) and time.monotonic() < until:
             with suppress(*InterruptedLoop.kinds):  # which a task has kept until now

@@ -264,7 +264,7 @@ def test_what_others_hear_of_takes_the_general_way(make_memcached):
 
 
 def test_a_shadow_hears_of_the_straight_way(make_memcached):
-    """It must not make a `get` slower, and compares what is read there, whoever reads it."""
+    """What a `get` and a cached function read there is compared with the shadow."""
     server, other = make_memcached(), make_memcached()
     shadow = Shadow(other.url, sample=1.0, settle=0)
     with Client(server.url, shadow=shadow, timeout=10) as client:

@@ -36,7 +36,7 @@ class Reply:
             self.arrive()
 
     def arrive(self):
-        """Let something arrive, which stays to be read."""
+        """Make bytes arrive that are not read."""
         self.far.send(b"x")
 
     def advance(self):

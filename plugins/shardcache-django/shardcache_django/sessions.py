@@ -83,7 +83,7 @@ class SessionStore(cache.SessionStore):  # type: ignore[misc]  # Django has no t
 
     @contextmanager
     def _telling_failed_from_missing(self) -> Iterator[None]:
-        """Let each call to the cache raise the error of a node that fails; what cannot be read is missing."""
+        """Raise the error of a node that fails within the block; what cannot be read is missing."""
         cache = self._cache
         if isinstance(cache, ShardCache):  # and not another cache, as in a project's tests
             self._cache = cache.raising()
