@@ -16,7 +16,7 @@ from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error, e
 from shardcache.backends.transport.calls import Call
 from shardcache.backends.transport.channel_reference import ChannelReference, drop, read, sweep
 from shardcache.backends.transport.dial import NOT_REACHED, Target, dial
-from shardcache.backends.transport.loop_steps import run_steps
+from shardcache.backends.transport.loop_steps import run_steps, unwatch
 from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
 from shardcache.backends.wire import Wire
 from shardcache.core.capabilities import IDEMPOTENT
@@ -120,7 +120,9 @@ class Channel:
         self._answered = False  # whether this connection has ever answered
         self._last_used = 0.0  # when something was last sent or received
         self._last_received = 0.0  # when something last arrived
-        self._asked_at = 0.0  # when something was last sent while no reply was owed
+        self._asked_at = (
+            0.0  # when something was last sent while no reply was owed; 0 before the first
+        )
         self._stalled = False  # whether another connection has replaced this one
         self._delay = 0.0  # seconds for which this process was last delayed
         self._delayed_until = 0.0  # deadlines up to here passed during that delay
@@ -318,6 +320,7 @@ class Channel:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._reference.sock = sock
+        unwatch(self.loop, descriptor)
         self.loop.add_reader(descriptor, read, self._reference)
 
     def _fail_queued(self, error: BaseException) -> None:
@@ -338,6 +341,8 @@ class Channel:
             return
         try:  # an interrupt before anything is sent would leave it unsent
             now = time.monotonic()
+            if self._timer_at < now - OWN_DELAY and self._timer is not None:
+                self.loop.call_soon(self._sweep_if_lost)
             if not self._sent:
                 self._asked_at = now
             if self._queued:
@@ -445,16 +450,30 @@ class Channel:
             self._close()
 
     def _watch(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
         delay = max(0.0, deadline - time.monotonic())
-        self._timer = self.loop.call_later(delay, sweep, self._reference)
+        timer, former = self.loop.call_later(delay, sweep, self._reference), self._timer
+        self._timer, self._timer_at = timer, deadline
+        if former is not None:
+            former.cancel()  # last: an interrupt before it costs another sweep, after it all timeouts
 
     def sweep(self) -> None:
         """Settle the calls whose deadline has passed; replace a connection that stalls."""
-        self._timer = None
+        timer, self._timer = self._timer, None
         now = time.monotonic()
+        try:
+            if timer is not None:
+                timer.cancel()  # if this sweep is not the timer's, that would be one too many
+            self._sweep(now)
+        except BaseException:  # such as one of a signal handler: the other calls have deadlines too
+            self._watch(now)
+            raise
+
+    def _sweep_if_lost(self) -> None:
+        """Sweep if the sweep that was due has not run: an interrupt has lost it."""
+        if self._timer is not None and self._timer_at < time.monotonic() - OWN_DELAY:
+            self.sweep()
+
+    def _sweep(self, now: float) -> None:
         if self._grant_grace(now):
             return
         waiting = (self._queued, self._sent)
@@ -547,7 +566,7 @@ class Channel:
     def _is_excused(self, call: Call) -> bool:
         """Return whether a late reply says nothing about its node: it was sending, or we were delayed."""
         timeout = self._backend.options.call_timeout
-        if self._flushing and self._last_used < call.deadline - timeout:
+        if self._flushing and (not self._asked_at or self._last_used < call.deadline - timeout):
             return True  # it was never sent: an interrupt has lost the callback that sends
         if self._wire is None and (self._dial is None or self._dial.done()):
             return True  # an interrupt has ended the dial before its outcome was known
@@ -610,11 +629,13 @@ class Channel:
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
-        sock, self._sock, self._wire = self._sock, None, None
+        self._wire = None
+        sock = self._sock
         if sock is not None:
             # By the stored number: a socket that was closed elsewhere has none.
             self.loop.remove_reader(self._descriptor)
             self._stop_writing()
+            self._sock = None  # not before: an interrupt leaves the rest to `__del__`
             sock.close()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)

@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from shardcache.backends.transport.dropped import warn_dropped
+from shardcache.backends.transport.loop_steps import unwatch
 
 if TYPE_CHECKING:  # it has a reference to itself
     from shardcache.backends.transport.channel import Channel
@@ -52,7 +53,7 @@ def drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int) 
     """Close the connection of a dropped client, from any thread."""
 
     def release() -> None:
-        loop.remove_reader(descriptor)
+        unwatch(loop, descriptor)
         sock.close()
 
     try:

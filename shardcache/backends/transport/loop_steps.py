@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 async def run_steps(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:
     """Run a generator that waits for descriptors on an event loop."""
+    wait: Wait | None = None
     try:
         wait = next(steps)
         while True:
@@ -24,8 +25,22 @@ async def run_steps(steps: Generator[Wait, None, T], loop: asyncio.AbstractEvent
     except StopIteration as done:
         result: T = done.value
         return result
+    except BaseException:
+        if wait is not None:
+            unwatch(loop, wait.descriptor)  # an interrupt may have come before the first time
+        raise
     finally:
         steps.close()
+
+
+def unwatch(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    """Stop watching a descriptor for anything.
+
+    Call it for a new descriptor too. An interrupt may have kept the watch of a closed one with the same
+    number: the loop would take the new one for watched, and never wake for it.
+    """
+    loop.remove_reader(descriptor)
+    loop.remove_writer(descriptor)
 
 
 async def _wait_ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
@@ -36,6 +51,7 @@ async def _wait_ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
         if not ready.done():
             ready.set_result(None)
 
+    unwatch(loop, wait.descriptor)
     reading = wait.mask & select.POLLIN
     (loop.add_reader if reading else loop.add_writer)(wait.descriptor, wake)
     timeout = None if wait.until is None else max(0.0, wait.until - time.monotonic())
@@ -45,5 +61,5 @@ async def _wait_ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
     except TimeoutError:
         return ready.done() and not ready.cancelled()  # it may be ready after a delay of our own
     finally:
-        (loop.remove_reader if reading else loop.remove_writer)(wait.descriptor)
+        unwatch(loop, wait.descriptor)
     return True

@@ -22,10 +22,10 @@ import pytest
 
 from backends.fakes import fake_node
 from interrupting import interrupted
-from shardcache import AsyncClient, Client
+from shardcache import Client
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis
-from shardcache.backends.transport.channel import TOGETHER, Channel
+from shardcache.backends.transport.channel import TOGETHER
 from shardcache.backends.transport.pool import Slot
 from shardcache.core.commands import Get, Gets
 from shardcache.core.health import FailureKind, failure_kind
@@ -427,20 +427,3 @@ def test_an_interrupted_loop_mixes_up_no_replies(kind, command, monkeypatch):
         assert interrupts > 5
         assert set(blamed) == {FailureKind.NONE}
         loop.run_until_complete(backend.aclose())
-
-
-def test_a_dial_that_an_interrupt_ends_is_no_fault_of_the_node(memcached_servers, monkeypatch):
-    """Its calls are late. The node is asked again at once, and answers."""
-
-    async def interrupted(*_):
-        raise SoftInterrupt
-
-    async def use():
-        async with AsyncClient(memcached_servers[0].url, timeout=0.2) as client:
-            with monkeypatch.context() as patch:
-                patch.setattr(Channel, "_connect", interrupted)
-                assert not await client.set("k", 1)
-            assert not client.ejected
-            assert await client.set("k", 1)
-
-    asyncio.run(use())
