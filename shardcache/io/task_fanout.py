@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from shardcache.backends.base import AsyncBackend
 from shardcache.core.commands import Command, Reply
@@ -12,21 +13,25 @@ from shardcache.errors import NodeError
 from shardcache.io.fanout import grace
 from shardcache.operations.port import UNANSWERED, Enough
 
+LOOK_AGAIN: Final = 0.05  # seconds behind the deadline, by which each backend has answered
+
 
 class TaskFanOut:
     """The replies of many nodes to one call, and one future that is done when the last has come.
 
     With a future for each node, the loop would run two callbacks for each. That is a sixth of what a call
-    over eight nodes costs. Backends that return futures are asked in that way all the same.
+    over eight nodes costs. Backends that return futures are asked in that way all the same. Behind the
+    deadline each such future is looked at once more: an interrupt may have lost its callback.
     """
 
-    __slots__ = ("answers", "finished", "loop", "missing")
+    __slots__ = ("_futures", "answers", "finished", "loop", "missing")
 
     def __init__(self, asks: Sequence[tuple[AsyncBackend, Command]], deadline: float) -> None:
         self.loop = asyncio.get_running_loop()
         self.answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
         self.missing = set(range(len(asks)))  # the places without an answer
         self.finished: asyncio.Future[None] = self.loop.create_future()
+        self._futures: list[tuple[Answer, asyncio.Future[Reply]]] = []
         try:
             for place, (backend, command) in enumerate(asks):
                 self._ask(Answer(self, place), backend, command, deadline)
@@ -51,8 +56,27 @@ class TaskFanOut:
         if future.done():
             answer.take(future)
         else:
+            if not self._futures:
+                self._look_again_after(deadline)
+            self._futures.append((answer, future))
             future.add_done_callback(answer.take)
-            self.finished.add_done_callback(lambda _: future.cancel())
+
+    def _look_again_after(self, deadline: float) -> None:
+        """Take what the futures have when the deadline is over; cancel them once nobody waits."""
+        delay = max(0.0, deadline - time.monotonic()) + LOOK_AGAIN
+        timer = self.loop.call_later(delay, self._take_all)
+
+        def discard(_: asyncio.Future[None]) -> None:
+            timer.cancel()
+            for _place, future in self._futures:
+                future.cancel()
+
+        self.finished.add_done_callback(discard)
+
+    def _take_all(self) -> None:
+        for answer, future in self._futures:
+            if future.done():
+                answer.take(future)
 
 
 class Answer:

@@ -11,7 +11,7 @@ from shardcache.backends.base import BackendOptions
 from shardcache.backends.transport.asyncio import MultiplexedBackend
 from shardcache.core.commands import Get
 from shardcache.errors import NodeUnavailableError
-from shardcache.io.task_fanout import Answer, TaskFanOut, ask_all
+from shardcache.io.task_fanout import LOOK_AGAIN, Answer, TaskFanOut, ask_all
 
 COMMAND = Get(b"k")
 SOON = 0.01  # seconds
@@ -171,3 +171,44 @@ def test_a_subclass_with_its_own_execute_is_asked_by_it():
     backend = Counting(Target(), BackendOptions())
     assert ask(backend) == ["counted"]
     assert seen == [(COMMAND, 1.0)]
+
+
+def test_a_reply_whose_callback_an_interrupt_has_lost_is_taken_later(monkeypatch):
+    """The task does not wait for ever; it has the reply soon after the deadline."""
+    take, lost = Answer.take, []
+
+    def lose_one(answer, future):
+        if lost:
+            take(answer, future)
+        lost.append(future)
+
+    monkeypatch.setattr(Answer, "take", lose_one)
+
+    async def main():
+        asks = [(ByFuture("first", SOON), COMMAND), (ByFuture("second", SOON), COMMAND)]
+        answers = await asyncio.wait_for(ask_all(asks, time.monotonic() + SOON), 10)
+        return [reply for reply, _ in answers]
+
+    assert asyncio.run(main()) == ["first", "second"]
+    assert lost
+
+
+def test_nobody_looks_again_at_a_call_that_is_over(monkeypatch):
+    """Its timer and its futures are cancelled, also if an interrupt ends it while nodes are asked."""
+    looked = []
+    monkeypatch.setattr(TaskFanOut, "_take_all", looked.append)
+
+    class Interrupted:
+        def execute(self, _command, _deadline):
+            raise KeyboardInterrupt
+
+    async def main():
+        await ask_all([(ByFuture("reply", SOON), COMMAND)], time.monotonic())
+        unanswered = ByFuture("reply", 60)
+        with pytest.raises(KeyboardInterrupt):
+            await ask_all([(unanswered, COMMAND), (Interrupted(), COMMAND)], time.monotonic())
+        await asyncio.sleep(2 * LOOK_AGAIN)
+        return unanswered.future.cancelled()
+
+    assert asyncio.run(main())
+    assert not looked

@@ -242,9 +242,10 @@ class AsyncPymemcacheBackend:
         self._unclosed = loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
         job = Job(command, deadline, self._node)
-        self._blocking.start(job, FutureSink(future))
+        sink = FutureSink(future)
+        self._blocking.start(job, sink)
         delay = max(0.0, deadline - time.monotonic())
-        timer = loop.call_later(delay, lambda: _settle(future, job.late_reply()))
+        timer = loop.call_later(delay, lambda: sink.expire(job))
         self._pending.add(future)
         future.add_done_callback(lambda _: timer.cancel())
         future.add_done_callback(self._pending.discard)
@@ -357,6 +358,7 @@ class FutureSink:
 
     def __init__(self, future: asyncio.Future[Reply]) -> None:
         self._future = future
+        self._delivered: list[Reply | Exception] = []
 
     @property
     def wanted(self) -> bool:
@@ -365,8 +367,13 @@ class FutureSink:
 
     def deliver(self, reply: Reply | Exception) -> None:
         """Settle the future in the thread of its loop."""
+        self._delivered.append(reply)
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._future.get_loop().call_soon_threadsafe(_settle, self._future, reply)
+
+    def expire(self, job: Job) -> None:
+        """Settle the future with what the job has by now; an interrupt may have lost its reply."""
+        _settle(self._future, self._delivered[0] if self._delivered else job.late_reply())
 
 
 def _settle(future: asyncio.Future[Reply], reply: Reply | Exception) -> None:

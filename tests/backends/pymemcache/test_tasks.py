@@ -9,6 +9,7 @@ import time
 
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.pymemcache import Pymemcache
+from shardcache.backends.pymemcache import backend as backend_module
 from shardcache.core.commands import Get, Incr, Ping, Set, SetMany
 from shardcache.core.placement.nodes import Node
 from shardcache.core.values.flags import INTEGER_FLAGS
@@ -101,6 +102,7 @@ def test_the_exit_waits_for_no_stopped_node(make_memcached):
 import time
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.pymemcache import Pymemcache
+from shardcache.backends.pymemcache import backend as backend_module
 from shardcache.core.commands import Get
 from shardcache.core.placement.nodes import Node
 backend = Pymemcache().blocking(Node({server.url.replace("memcached", "pymemcache")!r}), BackendOptions())
@@ -111,3 +113,22 @@ time.sleep(0.1)
         [sys.executable, "-P", "-c", program], check=True, timeout=30, capture_output=True
     )
     assert ended.stderr == b""
+
+
+async def test_a_reply_that_an_interrupt_has_lost_comes_at_the_deadline(
+    memcached_servers, monkeypatch
+):
+    """It is no timeout, for which the node would be blamed."""
+    node = Node(memcached_servers[0].url.replace("memcached", "pymemcache"))
+    backend = Pymemcache().asyncio(node, BackendOptions(pool_size=1))
+    await backend.execute(Set(b"n", (INTEGER_FLAGS, b"1")), time.monotonic() + 20)
+    settle, lost = backend_module._settle, []
+
+    def lose_one(future, reply):
+        if lost:
+            settle(future, reply)
+        lost.append(reply)
+
+    monkeypatch.setattr(backend_module, "_settle", lose_one)
+    assert await backend.execute(Get(b"n"), time.monotonic() + 0.5) == lost[0] is not None
+    await backend.aclose()
