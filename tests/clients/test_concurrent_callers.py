@@ -102,10 +102,13 @@ class TestTogether:
                 heard.append((event.how, event.seconds > 0, None))
 
         with Client("memory://a,b,c", observers=[Listener()]) as client:
+            flights = client._cluster.io.single_flight._flights
 
             @client.cached(ttl=60, namespace="f")
             def f():
-                time.sleep(0.1)
+                eventually(
+                    lambda: [len(each._waiters) for each in flights.values()] == [2], within=20
+                )
                 return 1
 
             threads = [threading.Thread(target=f) for _ in range(3)]

@@ -167,6 +167,7 @@ class TestManyCallers:
             raise KeyError("source")
 
         first = harness.start_many(keys=KEYS[:4], factory=broken)
+        harness.advance(A_FEW_ROUND_TRIPS)
         second = harness.start_many(keys=KEYS[2:6])
         third = harness.start_many(keys=KEYS[4:])
         results = harness.results([first, second, third])
