@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from threading import Timer
 
 import pytest
 
-from shardcache import Client, Node
+from shardcache import Client, Node, Observer
 from shardcache.cli.bench import Size
 from shardcache.cli.floor import Floor, FloorError
 from shardcache.cli.measuring import RANDOM, Load, Measurement, Step, _value_of
@@ -196,12 +195,22 @@ def test_evicted_values_are_reported(typed, make_memcached):
 def test_calls_that_fail_are_counted(make_memcached):
     """The others are measured: one late reply in an hour is no reason to lose an hour's figures."""
     server = make_memcached()
-    load = Load([100], 20, 10, 1, 1.5)
-    with Client([server.url], timeout=0.05, on_error="raise") as client:
+    load = Load([100], 20, 10, 1, 0.5)
+
+    class Pausing(Observer):
+        answered = 0
+
+        def call_finished(self, event):
+            self.answered += event.error is None
+            if self.answered == 100:
+                server.pause()
+
+        def node_failed(self, _):
+            server.resume()
+
+    with Client([server.url], timeout=0.2, on_error="raise", observers=[Pausing()]) as client:
         measurement = Measurement(client, load)
         with measurement.cleaned_up():
-            Timer(0.5, server.pause).start()
-            Timer(0.8, server.resume).start()
             result = measurement.measure(Step("memcached", 100, "get"))
     assert 0 < result.failed < result.timing.calls
     assert isinstance(result.error, NodeError)

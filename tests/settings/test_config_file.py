@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +25,8 @@ def pauses(monkeypatch):
         if happenings:
             happenings.pop(0)()
 
-    monkeypatch.setattr(config_file.time, "sleep", sleep)
+    # Only there: a thread that another test has left sleeps too.
+    monkeypatch.setattr(config_file, "time", SimpleNamespace(sleep=sleep))
     return happenings
 
 
