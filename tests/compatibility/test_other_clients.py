@@ -27,7 +27,7 @@ def ours(mode, hosts, strategy, scheme="memcached"):
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
 def test_pymemcache_and_we_read_each_other(mode, hosts, scheme):
     """`HashClient` and we find each other's text, bytes and numbers in place."""
-    theirs = HashClient(hosts, serde=PickleSerde())
+    theirs = HashClient(hosts, serde=PickleSerde(), default_noreply=False)
     client = ours(mode, hosts, "pymemcache", scheme)
     values = dict(zip(KEYS, ["text é", b"\x00bytes", 42] * 200, strict=False))
     theirs.set_many(values)
@@ -84,7 +84,7 @@ def test_a_proxy_is_asked_by_the_classic_protocol(mode, hosts, make_nutcracker):
 
 def test_pickles_of_other_clients_are_read_only_when_told_to(mode, hosts):
     """Another client's pickle is a miss, unless the codec trusts such."""
-    theirs = HashClient(hosts, serde=PickleSerde())
+    theirs = HashClient(hosts, serde=PickleSerde(), default_noreply=False)
     theirs.set("k", {"a": (1, 2)})
     urls = [f"memcached://{host}:{port}" for host, port in hosts]
     for codec in ("msgpack", "pickle", "json", "raw"):
