@@ -6,7 +6,6 @@ import select
 import time
 from collections.abc import Generator, Sequence
 from threading import get_ident
-from typing import Final
 
 from shardcache.backends.base import BackendOptions, Exchange, Wait, excuse
 from shardcache.backends.transport.dial import Expired, Target, dial
@@ -32,10 +31,6 @@ from shardcache.errors import (
     NodeUnavailableError,
     TooManyConnectionsError,
 )
-
-# A command of at most this many bytes fits into every socket's buffers, so it can be sent before its
-# reply is read. For a longer one sending and reading alternate, or both sides could wait for ever.
-SMALL: Final = 16 * 1024
 
 
 class SocketBackend:
@@ -67,7 +62,7 @@ class SocketBackend:
         except BaseException:
             self.pool.put(connection)
             raise
-        small = len(chunks) == 1 and len(chunks[0]) <= SMALL
+        small = len(chunks) == 1 and len(chunks[0]) <= connection.whole
         if not small and not (type(command) is Set and connection.plain):
             return self._drive(self.exchange_on(connection, command, chunks, deadline), deadline)
         try:
@@ -157,7 +152,7 @@ class SocketBackend:
         except BaseException:
             self.pool.put(connection)
             raise
-        if len(chunks) > 1 or len(chunks[0]) > SMALL:
+        if len(chunks) > 1 or len(chunks[0]) > connection.whole:
             return SocketExchange(self.exchange_on(connection, command, chunks, deadline))
         return SmallExchange(self, deadline, connection, command, chunks[0])
 

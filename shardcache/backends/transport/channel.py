@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error, excuse
@@ -17,7 +17,13 @@ from shardcache.backends.transport.calls import Call
 from shardcache.backends.transport.channel_reference import ChannelReference, drop, read, sweep
 from shardcache.backends.transport.dial import NOT_REACHED, Target, dial
 from shardcache.backends.transport.loop_steps import run_steps, unwatch
-from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
+from shardcache.backends.transport.sockets import (
+    ONE_RECORD,
+    READ,
+    RESTED,
+    WOULD_BLOCK,
+    part_last_byte,
+)
 from shardcache.backends.wire import Wire
 from shardcache.core.capabilities import IDEMPOTENT
 from shardcache.core.commands import Get, Reply
@@ -363,6 +369,8 @@ class Channel:
                 joined = b"".join(unsent)
                 unsent.clear()
                 unsent.append(joined)
+            if isinstance(sock, ssl.SSLSocket) and (self._writing or _are_long(unsent)):
+                part_last_byte(unsent)
             _send(sock, unsent)
         except WOULD_BLOCK:
             self._wait_writable()
@@ -639,6 +647,11 @@ class Channel:
             sock.close()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+
+
+def _are_long(chunks: Iterable[bytes | memoryview]) -> bool:
+    """Return whether more than one record of TLS may be needed."""
+    return sum(map(len, chunks)) > ONE_RECORD
 
 
 def _send(sock: socket.socket, unsent: deque[bytes | memoryview]) -> None:

@@ -21,7 +21,7 @@ from shardcache.backends.base import Wait
 from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.transport.dial import Expired
 from shardcache.backends.transport.limits import DialLimit
-from shardcache.backends.transport.sockets import FIRST_READ, RESTED
+from shardcache.backends.transport.sockets import FIRST_READ, ONE_RECORD, RESTED, SMALL
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
 from shardcache.backends.wire import Incarnation, RoomyWire, StraightWire, StraightWrites, Wire
 from shardcache.core.commands import Command
@@ -64,12 +64,14 @@ class Connection:
         "reading",
         "recv",
         "room",
+        "secure",
         "send",
         "since",
         "sock",
         "start",
         "start_get",
         "take",
+        "whole",
         "wire",
     )
 
@@ -93,6 +95,10 @@ class Connection:
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
             sock.settimeout(None)
+        self.secure = isinstance(sock, ssl.SSLSocket)
+        self.whole = (
+            ONE_RECORD if self.secure else SMALL
+        )  # bytes of a command that are sent in one piece
         # The straight way of a `Get`, for plain sockets and wires that have one.
         self.start_get: Callable[[bytes], bytes | None] = _start_nothing
         if self.plain and hasattr(wire, "start_get"):

@@ -13,7 +13,13 @@ from typing import Final
 
 from shardcache.backends.base import Wait
 from shardcache.backends.transport.pool import SLACK, Connection
-from shardcache.backends.transport.sockets import FIRST_READ, LARGE_READ, READ, WOULD_BLOCK
+from shardcache.backends.transport.sockets import (
+    FIRST_READ,
+    LARGE_READ,
+    READ,
+    WOULD_BLOCK,
+    part_last_byte,
+)
 from shardcache.backends.wire import UNUSUAL
 from shardcache.core.capabilities import IDEMPOTENT
 from shardcache.core.commands import Command, Reply
@@ -149,6 +155,8 @@ def _read_rest(connection: Connection, deadline: float) -> Reply:
 def transfer(connection: Connection, chunks: Sequence[bytes]) -> Steps:
     """Send chunks while receiving the reply, so that neither side waits for the other."""
     unsent: deque[memoryview] = deque(memoryview(chunk) for chunk in chunks)
+    if connection.secure and sum(map(len, chunks)) > connection.whole:
+        part_last_byte(unsent)
     descriptor = connection.sock.fileno()
     _push(connection, unsent)
     while True:
