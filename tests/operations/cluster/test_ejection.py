@@ -223,6 +223,7 @@ def collecting_soon(litter):
     """Make garbage, and have it collected among the next steps."""
     before = gc.get_threshold()
     gc.disable()
+    gc.freeze()  # what other tests have left would take the collector seconds
     gc.collect()
     litter()
     try:
@@ -231,6 +232,7 @@ def collecting_soon(litter):
         yield
     finally:
         gc.set_threshold(*before)
+        gc.unfreeze()
         gc.enable()
 
 
