@@ -70,13 +70,14 @@ def test_the_runs_of_a_scenario_become_one_picture(scenario, tmp_path):
     assert [one["label"] for one in kept[scenario]] == labels
 
 
+@pytest.mark.parametrize("servers", ["memcached", "redis"])
 @pytest.mark.parametrize("scenario", comparisons.COMPARED)
-def test_the_docs_show_the_figures_of_their_pictures(scenario):
+def test_the_docs_show_the_figures_of_their_pictures(scenario, servers):
     """Picture and table are of the same runs, and every verdict of these held."""
     page = (DOCS / PAGES[scenario]).read_text(encoding="utf-8")
-    drawn = DOCS / "images" / "nodes"
+    drawn = DOCS / "images" / "nodes" / servers
     kept = json.loads((drawn / comparisons.FIGURES).read_text("utf-8"))[scenario]
     assert (drawn / f"{scenario}.svg").exists()
-    assert f"](../images/nodes/{scenario}.svg)" in page
+    assert f"](../images/nodes/{servers}/{scenario}.svg)" in page
     assert comparisons.table(kept) in page
     assert all(run["held"] for run in kept)
