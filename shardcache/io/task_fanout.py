@@ -62,7 +62,7 @@ class TaskFanOut:
             future.add_done_callback(answer.take)
 
     def _look_again_after(self, deadline: float) -> None:
-        """Take what the futures have when the deadline is over; cancel them once nobody waits."""
+        """Take what the futures have when the deadline is over; cancel them once no caller waits."""
         delay = max(0.0, deadline - time.monotonic()) + LOOK_AGAIN
         timer = self.loop.call_later(delay, self._take_all)
 

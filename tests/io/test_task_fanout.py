@@ -193,7 +193,7 @@ def test_a_reply_whose_callback_an_interrupt_has_lost_is_taken_later(monkeypatch
     assert lost
 
 
-def test_nobody_looks_again_at_a_call_that_is_over(monkeypatch):
+def test_a_call_that_is_over_is_not_looked_at_again(monkeypatch):
     """Its timer and its futures are cancelled, also if an interrupt ends it while nodes are asked."""
     looked = []
     monkeypatch.setattr(TaskFanOut, "_take_all", looked.append)

@@ -26,7 +26,7 @@ ONE_RECORD: Final = (
 
 
 def part_last_byte(unsent: deque[memoryview] | deque[bytes | memoryview]) -> None:
-    """Have the last byte of more than `ONE_RECORD` sent alone, and so in a record of its own.
+    """Have the last byte of more than `ONE_RECORD` sent alone, and so in its own record.
 
     memcached (1.6.18 at least) reads the end of a value out of its TLS library, then waits until its
     socket can be read. Commands that came in the same record stay in the library: of 30 values of 1 KB
