@@ -8,7 +8,7 @@ NamedTuples, because a frozen dataclass costs 1 µs to build and these 0.25.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from enum import Enum
 from functools import partial
 from itertools import islice, repeat
@@ -42,7 +42,7 @@ make_get: Final[Callable[[tuple[bytes]], Get]] = partial(tuple.__new__, Get)
 
 
 class GetMany(NamedTuple):
-    """Read many keys. Reply: a list as long as `keys`, each a payload, `None` or a `NodeError`."""
+    """Read many keys. Reply: a list as long as `keys`, each a payload, `None` or a `NodeError`; or `Hits`."""
 
     keys: Sequence[bytes]
 
@@ -80,6 +80,46 @@ class Set(NamedTuple):
     payload: Payload
     ttl: float | None = None
     when: When = When.ALWAYS
+
+
+class Items(Sequence[tuple[bytes, Payload]]):
+    """The items of a `SetMany` whose payloads have the same flags: what these consist of, each in a list.
+
+    So a wire need not look at each item, and no pair is made for it: that saves a twentieth of a call
+    about a hundred. It is never changed.
+
+    >>> list(Items([b"a", b"b"], 0, [b"1", b"2"]))
+    [(b'a', (0, b'1')), (b'b', (0, b'2'))]
+    """
+
+    __slots__ = ("data", "flags", "keys")
+
+    def __init__(self, keys: list[bytes], flags: int, data: list[bytes]) -> None:
+        self.keys = keys
+        self.flags = flags
+        self.data = data
+
+    def payloads(self) -> Iterator[Payload]:
+        """Return an iterator over the payloads."""
+        return zip(repeat(self.flags), self.data)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[tuple[bytes, Payload]]:
+        return zip(self.keys, self.payloads(), strict=False)
+
+    # With both signatures of a sequence, hence `Any`.
+    def __getitem__(self, place: Any) -> Any:
+        return list(self)[place]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
 
 class SetMany(NamedTuple):
@@ -329,20 +369,43 @@ Command: TypeAlias = (
 )
 
 
-class Hits(list[Payload]):
+class Hits(Sequence[Payload]):
     """The reply to a `GetMany` if all keys were found with the same flags: their payloads.
 
-    `flags` and `data` are what these consist of, so that a reader of many keys need not look at each: that
-    saves a tenth of a call about a thousand. It is never changed.
+    `flags` and `data` are what these consist of, so that a reader of many keys need not look at each, and
+    no payload is made: that saves a tenth of a call about a thousand. It is never changed.
+
+    >>> list(Hits(0, [b"1", b"2"]))
+    [(0, b'1'), (0, b'2')]
     """
 
     __slots__ = ("data", "flags")
 
     def __init__(self, flags: int, data: Sequence[bytes]) -> None:
-        super().__init__(zip(repeat(flags), data))
         self.flags = flags
         self.data = data
 
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Payload]:
+        return zip(repeat(self.flags), self.data)
+
+    # With both signatures of a sequence, hence `Any`.
+    def __getitem__(self, place: Any) -> Any:
+        return list(self)[place]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
+# The types of the reply to a command about many keys, when the node has not failed.
+REPLIES: Final = (list, Hits)
 
 # A reply is of the type that its command names. It may also be a `NodeError` *as a value*: the node
 # refused that one command, and the connection is still good. A `ConfigurationError` as a value says
@@ -357,6 +420,7 @@ Reply: TypeAlias = (
     | Until
     | Hashable
     | list[Payload | NodeError | None]
+    | Hits
     | list[bool | NodeError]
     | list[Any]  # to a `CommandList`
     | dict[str, str]
@@ -385,7 +449,8 @@ def keys_of(command: Command) -> Sequence[bytes]:
     if isinstance(command, (GetMany, DeleteMany)):
         return command.keys
     if isinstance(command, SetMany):
-        return [key for key, _ in command.items]
+        items = command.items
+        return items.keys if isinstance(items, Items) else [key for key, _ in items]
     if isinstance(command, CommandList):
         return [key for each in command.commands for key in keys_of(each)]
     return (command.key,)

@@ -57,7 +57,11 @@ class BlockingIO:
         """Send to every node, then read from every node, until `enough` and a moment longer."""
         if enough is None and len(asks) == 1:
             return [self._call_one(*asks[0], deadline)]
-        return _drive(FanOut(asks, deadline, enough))
+        together = getattr(asks[0][0], "ask_together", None) if asks else None
+        if together is None or enough is not None:
+            return _drive(FanOut(asks, deadline, enough))
+        answers, begun = together(asks, deadline)
+        return _drive(FanOut.going_on(deadline, answers, begun)) if begun else answers
 
     async def coalesce(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Reply:  # noqa: ARG002
         """Call `ask`: threads do not share replies."""

@@ -58,6 +58,15 @@ class FanOut:
         self._open: dict[int, tuple[int, Exchange, Wait]] = {}  # by descriptor, with its place
         self._answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
 
+    @classmethod
+    def going_on(
+        cls, deadline: float, answers: list[tuple[Reply, float]], begun: list[tuple[int, Exchange]]
+    ) -> FanOut:
+        """Return a fan-out of exchanges that have begun, each with its place in `answers`."""
+        fan_out = cls((), deadline)
+        fan_out._answers, fan_out._begun = answers, begun
+        return fan_out
+
     def run(self) -> None:
         """Drive all exchanges until each has finished, or the deadline has passed."""
         self._begin()
@@ -109,7 +118,7 @@ class FanOut:
         """
         looks = True
         for place, exchange in self._begun:
-            if looks and getattr(exchange, "eager", False):
+            if looks and not exchange.finished and getattr(exchange, "eager", False):
                 exchange.advance()
                 looks = exchange.finished
             self._watch(place, exchange)

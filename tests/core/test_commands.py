@@ -25,8 +25,10 @@ from shardcache.core.commands import (
     GetMany,
     GetOrStub,
     Gets,
+    Hits,
     Incr,
     IncrSigned,
+    Items,
     Peek,
     Ping,
     Renew,
@@ -124,3 +126,35 @@ def test_a_part_has_some_of_the_keys(command):
     if isinstance(command, (GetMany, SetMany, DeleteMany)):
         assert keys_of(take(command, [1])) == [keys[1]]
         assert take(command, [1, 0]) != command
+
+
+ITEMS = Items([b"a", b"b", b"c"], 7, [b"1", b"2", b"3"])
+PAIRS = [(b"a", (7, b"1")), (b"b", (7, b"2")), (b"c", (7, b"3"))]
+
+
+@pytest.mark.parametrize(
+    ("seen", "listed"), [(ITEMS, PAIRS), (Hits(7, [b"1", b"2"]), [(7, b"1"), (7, b"2")])]
+)
+def test_items_and_hits_are_as_the_lists_of_their_pairs(seen, listed):
+    """Whoever looks at each sees no other."""
+    assert list(seen) == listed
+    assert seen == listed
+    assert listed == seen
+    assert seen != listed[:1]
+    assert seen != 7
+    assert len(seen) == len(listed)
+    assert seen[1] == listed[1]
+    assert seen[:1] == listed[:1]
+    assert list(reversed(seen)) == listed[::-1]
+    assert repr(seen) == repr(listed)
+
+
+def test_a_command_with_items_is_as_with_a_list():
+    """Its keys are read and replaced, and some of them taken."""
+    stored, listed = SetMany(ITEMS, 10.0), SetMany(PAIRS, 10.0)
+    assert stored == listed
+    assert list(keys_of(stored)) == list(keys_of(listed))
+    keys = [b"x", b"y", b"z"]
+    assert with_keys(stored, keys) == with_keys(listed, keys)
+    assert take(stored, [0, 2]) == take(listed, [0, 2])
+    assert with_ttl(stored, None) == with_ttl(listed, None)

@@ -56,7 +56,7 @@ NOT_OF_A_BLOCKING_CLIENT = {
     "shardcache.operations.recompute.many",
 }
 # All that it loads of the package: a number to lower. It may rise with a feature that each `get` needs.
-MODULES_OF_A_BLOCKING_CLIENT = 173
+MODULES_OF_A_BLOCKING_CLIENT = 174
 
 
 def modules_after(code: str, plugins: str = "none") -> set[str]:

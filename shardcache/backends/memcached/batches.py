@@ -30,7 +30,7 @@ from shardcache.backends.memcached.replies import (
 )
 from shardcache.backends.transport.coalesce import CHUNK
 from shardcache.backends.wire import UNUSUAL
-from shardcache.core.commands import Hits, Payload, Reply
+from shardcache.core.commands import Hits, Items, Payload, Reply
 from shardcache.core.keys import MAX_PLAIN, PLAIN
 from shardcache.errors import NodeError
 
@@ -49,59 +49,48 @@ class Template:
     def __init__(self, line: bytes) -> None:
         self._line = line
         self._size = len(line.replace(b"#", b"@000"))
-        self._lines = (
-            b""  # all of them, with "@" for the first digits of the tokens, from first use
-        )
+        # All of them, with "@" for the first digits of the tokens, from first use.
+        self._lines = b""
 
-    def fill(self, digits: bytes, start: int, stop: int) -> bytes:
-        """Return the lines of some places of a batch whose tokens have these first digits."""
-        if not self._lines:
-            lines = [self._line.replace(b"#", b"@%03d" % place) for place in range(TEMPLATED)]
-            self._lines = b"".join(lines)
+    def fill(self, first: int, start: int, stop: int) -> bytes:
+        """Return the lines of some places of a batch whose first token is `first`, which ends in zeros."""
         size = self._size
-        return self._lines[start * size : stop * size].replace(b"@", digits)
+        lines = self._lines or self._make_lines()
+        return lines[start * size : stop * size].replace(b"@", b"%d" % (first // TEMPLATED))
+
+    def fill_for(self, keys: Sequence[bytes], first: int) -> bytes | None:
+        """Return the lines for these keys, or `None` unless there is one for each, and each is plain.
+
+        Lines are formatted by the keys.
+        """
+        count = len(keys)
+        if not 0 < count <= TEMPLATED:
+            return None
+        joined = b"".join(keys)
+        if joined.translate(None, PLAIN):
+            return None
+        # A key that is too long has more than this, with others of a byte at least.
+        if len(joined) >= MAX_PLAIN + count and max(map(len, keys)) > MAX_PLAIN:
+            return None
+        return self.fill(first, 0, count)
+
+    def _make_lines(self) -> bytes:
+        lines = [self._line.replace(b"#", b"@%03d" % place) for place in range(TEMPLATED)]
+        self._lines = b"".join(lines)
+        return self._lines
 
 
-_GETS: Final = Template(b"mg %b v f O#\r\n")
-_QUIET_GETS: Final = Template(b"mg %b v f q O#\r\n")
+GETS: Final = Template(b"mg %b v f O#\r\n")
+QUIET_GETS: Final = Template(b"mg %b v f q O#\r\n")  # whose misses cost no bytes
+DELETES: Final = Template(b"md %b O#\r\n")
 _HIT_HEADS: Final = Template(b"VA %d f~ O#\r\n")
-_STORES: Final = Template(b"ms %b %d F%d T~ O#\r\n%b\r\n")
-_DELETES: Final = Template(b"md %b O#\r\n")
+_STORES: Final = Template(b"ms %b %d ~ O#\r\n%b\r\n")
 _ANSWERS: Final = Template(b"~ O#\r\n")
 _END_LINE: Final = END + CRLF
 
 
-def are_plain(keys: Sequence[bytes]) -> bool:
-    """Return whether a template has lines for these keys: not too many, and each as it is sent."""
-    if not 0 < len(keys) <= TEMPLATED:
-        return False
-    joined = b"".join(keys)
-    short = len(joined) <= MAX_PLAIN or max(map(len, keys)) <= MAX_PLAIN
-    return short and not joined.translate(None, PLAIN)
-
-
-def first_digits(first: int) -> bytes:
-    """Return the digits that the tokens of a templated batch begin with, from its first token."""
-    return b"%d" % (first // TEMPLATED)
-
-
-def gets(keys: Sequence[bytes], digits: bytes) -> bytes:
-    """Return the requests for plain keys, each of which is answered."""
-    return _GETS.fill(digits, 0, len(keys)) % tuple(keys)
-
-
-def quiet_gets(keys: Sequence[bytes], digits: bytes) -> bytes:
-    """Return the requests for plain keys, whose misses cost no bytes."""
-    return _QUIET_GETS.fill(digits, 0, len(keys)) % tuple(keys)
-
-
-def deletes(keys: Sequence[bytes], digits: bytes) -> bytes:
-    """Return the requests that delete plain keys."""
-    return _DELETES.fill(digits, 0, len(keys)) % tuple(keys)
-
-
 def stores(
-    items: Sequence[tuple[bytes, Payload]], digits: bytes, expiry: int, largest: int
+    items: Sequence[tuple[bytes, Payload]], first: int, expiry: int, largest: int
 ) -> bytes | None:
     """Return the requests that store items.
 
@@ -109,16 +98,23 @@ def stores(
     one piece.
     """
     words: list[Any] = []
-    for key, (flags, data) in items:
-        words += (key, len(data), flags, data)
-    sizes = words[1::4]
-    if not are_plain(words[::4]) or sum(sizes) > CHUNK or max(sizes) > largest:
+    stored = b"F%%d T%d" % expiry
+    if isinstance(items, Items):
+        keys, sizes, stored = items.keys, list(map(len, items.data)), stored % items.flags
+        words = [b""] * (3 * len(keys))
+        words[::3], words[1::3], words[2::3] = keys, sizes, items.data
+    else:
+        for key, (flags, data) in items:
+            words += (key, len(data), flags, data)
+        keys, sizes = words[::4], words[1::4]
+    lines = _STORES.fill_for(keys, first)
+    if lines is None or sum(sizes) > CHUNK or max(sizes) > largest:
         return None
-    return _STORES.fill(digits, 0, len(items)).replace(b"~", b"%d" % expiry) % tuple(words)
+    return lines.replace(b"~", stored) % tuple(words)
 
 
 def _common_flags(
-    heads: Sequence[bytes], values: Sequence[bytes], digits: bytes, start: int
+    heads: Sequence[bytes], values: Sequence[bytes], first: int, start: int
 ) -> int | None:
     """Return the flags of hits if all have the same, and the heads that follow from their places and values.
 
@@ -128,13 +124,13 @@ def _common_flags(
     flags = heads[0].rpartition(b" O")[0].rpartition(b" f")[2]
     if not flags.isdigit() or len(flags) > MAX_FLAGS:
         return None
-    lines = _HIT_HEADS.fill(digits, start, start + len(values)).replace(b"~", flags)
+    lines = _HIT_HEADS.fill(first, start, start + len(values)).replace(b"~", flags)
     expected = lines % tuple(map(len, values))
     return int(flags) if b"\r\n".join(heads) == expected[: -len(CRLF)] else None
 
 
 def _read_run(  # noqa: PLR0913, PLR0917 - where it is looked for, and what is expected there
-    text: bytes, position: int, digits: bytes, start: int, left: int, largest: int
+    text: bytes, position: int, first: int, start: int, left: int, largest: int
 ) -> tuple[list[Payload], int] | None:
     """Return the hits that begin at `position`, and where they end; `None` unless all are as expected.
 
@@ -147,7 +143,7 @@ def _read_run(  # noqa: PLR0913, PLR0917 - where it is looked for, and what is e
     if not values:
         return None
     heads = lines[: 2 * len(values) : 2]
-    flags = _common_flags(heads, values, digits, start)
+    flags = _common_flags(heads, values, first, start)
     sizes = list(map(len, values))
     if flags is None or max(sizes) > largest:
         return None
@@ -186,8 +182,7 @@ class GetsTogetherReply(SingleReply):
         """
         left = self._count - self._next
         if self._alike and left > 1:
-            digits = first_digits(self._first)
-            run = _read_run(text, position, digits, self._next, left, largest)
+            run = _read_run(text, position, self._first, self._next, left, largest)
             if run is not None:
                 hits, end = run
                 replies += hits
@@ -250,7 +245,7 @@ class GetManyReply:
             return UNUSUAL
         heads, values = parts[:-2:2], parts[1:-2:2]
         if 0 < len(values) == self._count <= TEMPLATED:
-            flags = _common_flags(heads, values, first_digits(self._first), 0)
+            flags = _common_flags(heads, values, self._first, 0)
             if flags is not None:
                 return Hits(flags, values)
         return self._read_one_by_one(heads, values)
@@ -262,7 +257,7 @@ class GetManyReply:
         """
         start = self._next
         left = min(self._count, TEMPLATED) - start
-        run = _read_run(text, position, first_digits(self._first), start, left, largest)
+        run = _read_run(text, position, self._first, start, left, largest)
         if run is None:
             return position
         hits, end = run
@@ -394,7 +389,7 @@ class BatchReply:
 
         All have the same answer, as a rule. Then one comparison is enough.
         """
-        expected = _ANSWERS.fill(first_digits(self._first), start, stop)
+        expected = _ANSWERS.fill(self._first, start, stop)
         code = text[:2]
         answer = self._answers.get(code)
         if answer is not None and text == expected.replace(b"~", code):

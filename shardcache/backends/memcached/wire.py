@@ -16,15 +16,13 @@ from typing import Any, ClassVar
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.handlers import Handlers
 from shardcache.backends.memcached.batches import (
+    DELETES,
+    GETS,
+    QUIET_GETS,
     TEMPLATED,
     BatchReply,
     GetManyReply,
     GetsTogetherReply,
-    are_plain,
-    deletes,
-    first_digits,
-    gets,
-    quiet_gets,
     stores,
 )
 from shardcache.backends.memcached.reader import DEFAULT_MAX_VALUE
@@ -134,9 +132,10 @@ class MemcachedWire(StraightWay):
         chunks: list[bytes] = []
         for start in range(0, len(keys), TEMPLATED):
             some = keys[start : start + TEMPLATED]
-            if are_plain(some):
-                first = self._reserve_tokens(len(some))
-                chunks.append(gets(some, first_digits(first)))
+            first = self._reserve_tokens(len(some))
+            requests = GETS.fill_for(some, first)
+            if requests is not None:
+                chunks.append(requests % tuple(some))
                 self._pending.extend(repeat(GetsTogetherReply(first, len(some)), len(some)))
             else:
                 chunks += (chunk for key in some for chunk in self.encode(Get(key)))
@@ -196,9 +195,9 @@ class MemcachedWire(StraightWay):
         """Send quiet gets, whose misses cost no bytes, and `mn` after them."""
         keys = command.keys
         first = self._reserve_tokens(len(keys))
-        if are_plain(keys):
-            requests = quiet_gets(keys, first_digits(first))
-            return (requests + b"mn\r\n",), GetManyReply(first, len(keys))
+        requests = QUIET_GETS.fill_for(keys, first)
+        if requests is not None:
+            return (requests % tuple(keys) + b"mn\r\n",), GetManyReply(first, len(keys))
         lines = [
             b"mg %s v f q O%d%s\r\n" % (name, token, binary)
             for (name, binary), token in zip(map(encode_key, keys), count(first))
@@ -220,8 +219,7 @@ class MemcachedWire(StraightWay):
         """Send stores that are not quiet: an error line has no token, so only its order tells its key."""
         items, expiry = command.items, memcached_exptime(command.ttl, self._clock)
         first = self._reserve_tokens(len(items))
-        digits = first_digits(first)
-        requests = stores(items, digits, expiry, self._max_value) if items else None
+        requests = stores(items, first, expiry, self._max_value) if items else None
         if requests is not None:
             return (requests + b"mn\r\n",), BatchReply([None] * len(items), first, STORED)
         blocks: list[bytes] = []
@@ -335,8 +333,9 @@ class MemcachedWire(StraightWay):
         keys = command.keys
         first = self._reserve_tokens(len(keys))
         pending = BatchReply([None] * len(keys), first, DELETED)
-        if are_plain(keys):
-            return (deletes(keys, first_digits(first)) + b"mn\r\n",), pending
+        requests = DELETES.fill_for(keys, first)
+        if requests is not None:
+            return (requests % tuple(keys) + b"mn\r\n",), pending
         names = map(encode_key, keys)
         lines = [
             b"md %s O%d%s\r\n" % (name, token, binary)

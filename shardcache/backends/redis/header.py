@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from shardcache.core.codecs import Raw
@@ -53,7 +53,7 @@ def header_of(payload: Payload, version: bytes = _NO_VERSION, bare: frozenset[in
 
 
 def to_redis_all(
-    payloads: Sequence[Payload], version: int, bare: frozenset[int] = BARE
+    payloads: Iterable[Payload], version: int, bare: frozenset[int] = BARE
 ) -> list[bytes]:
     """Return the stored form of each payload, with the versions that follow `version`."""
     return [

@@ -110,6 +110,7 @@ from shardcache.core.commands import (
     Gets,
     Incr,
     IncrSigned,
+    Items,
     Payload,
     Peek,
     Ping,
@@ -121,6 +122,7 @@ from shardcache.core.commands import (
     StubReply,
     Touch,
     When,
+    keys_of,
 )
 from shardcache.core.reserved_keys import PROBES, own_key
 from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS, is_stub, stub
@@ -296,16 +298,23 @@ class RedisWire(Receiver):
 
     @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Sequence[bytes]:
-        items = command.items
-        stored = to_redis_all([payload for _, payload in items], self._version, self._bare)
-        self._version = (self._version + len(items)) & LAST_VERSION
-        replies: list[Reply] = [None] * len(items)
-        words: list[Any] = []
-        for place, ((key, _), data) in enumerate(zip(items, stored, strict=True)):
-            if len(data) > self._max_value:
-                replies[place] = self._oversize_error(len(data))
-            else:
-                words += (len(key), key, len(data), data)
+        items, keys = command.items, keys_of(command)
+        payloads = items.payloads() if isinstance(items, Items) else [each for _, each in items]
+        stored = to_redis_all(payloads, self._version, self._bare)
+        self._version = (self._version + len(keys)) & LAST_VERSION
+        replies: list[Reply] = [None] * len(keys)
+        sizes = list(map(len, stored))
+        if sizes and max(sizes) <= self._max_value:  # by whole lists, in half the time
+            words: list[Any] = [b""] * (4 * len(keys))
+            words[::4], words[1::4] = map(len, keys), keys
+            words[2::4], words[3::4] = sizes, stored
+        else:
+            words = []
+            for place, (key, size, data) in enumerate(zip(keys, sizes, stored, strict=True)):
+                if size > self._max_value:
+                    replies[place] = self._oversize_error(size)
+                else:
+                    words += (len(key), key, size, data)
         life = _ttl_words(command.ttl)
         line = SET_LINE % (3 + len(life)) + b"".join(map(bulk, life))
         return self._ask_lines(replies, STORED_LINES, line, words)
@@ -330,7 +339,8 @@ class RedisWire(Receiver):
     @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Sequence[bytes]:
         replies: list[Reply] = [None] * len(command.keys)
-        words = [each for key in command.keys for each in (len(key), key)]
+        words: list[Any] = [b""] * (2 * len(command.keys))
+        words[::2], words[1::2] = map(len, command.keys), command.keys
         return self._ask_lines(replies, DELETED_LINES, DEL_LINE, words)
 
     @_encoders.handles(Touch)

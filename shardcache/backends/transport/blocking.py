@@ -11,7 +11,8 @@ from shardcache.backends.base import BackendOptions, Exchange, Wait, excuse
 from shardcache.backends.transport.dial import Expired, Target, dial
 from shardcache.backends.transport.exchanges import SmallExchange, SocketExchange
 from shardcache.backends.transport.pool import SLACK, Connection, Pool, Slot
-from shardcache.backends.transport.sockets import FIRST_READ, LARGE_READ, RESTED
+from shardcache.backends.transport.sockets import FIRST_READ, LARGE_READ, RESTED, SMALL
+from shardcache.backends.transport.together import ask_together
 from shardcache.backends.transport.transfer import (
     MAIN,
     Steps,
@@ -83,11 +84,15 @@ class SocketBackend:
             raise reply
         return reply
 
+    ask_together = staticmethod(ask_together)
+
     def __init_subclass__(cls) -> None:
-        """Leave the straight way out of a subclass that has its own `execute`."""
+        """Leave the straight ways out of a subclass that has its own `execute` or `begin`."""
         super().__init_subclass__()
         if "execute" in vars(cls) and "get_straight" not in vars(cls):
             cls.get_straight = None  # type: ignore[assignment]  # as a backend without one
+        if "begin" in vars(cls):
+            cls.ask_together = None  # type: ignore[assignment]  # likewise
 
     def get_straight(self, key: bytes, began: float, seconds: float) -> Reply:  # noqa: C901 - see below
         """Do what `execute` does for a `Get` that began a moment ago and may take `seconds`.

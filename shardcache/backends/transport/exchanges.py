@@ -78,8 +78,9 @@ class SmallExchange(SocketExchange):
         deadline: float,
         connection: Connection,
         command: Command,
-        chunk: bytes,
+        chunk: bytes | None = None,
     ) -> None:
+        """Send the `chunk` that the command is, unless it was sent already."""
         self._backend = backend
         self._deadline = deadline
         self._connection: Connection | None = connection
@@ -88,6 +89,8 @@ class SmallExchange(SocketExchange):
         self._steps = _NO_STEPS
         self._reply = None
         self.finished = False
+        if chunk is None:
+            return
         try:
             if connection.plain:  # as `try_send` has it, to save the call
                 sent = connection.send(chunk, MSG_DONTWAIT)
@@ -95,12 +98,9 @@ class SmallExchange(SocketExchange):
                 sent = connection.try_send(chunk)
         except WOULD_BLOCK:
             sent = 0
-        except OSError as error:
-            self._retry(connection, error)
+        except BaseException as error:  # noqa: BLE001 - `fail` raises an interrupt
+            self.fail(connection, error)
             return
-        except BaseException:
-            backend.pool.discard(connection)
-            raise
         if sent < len(chunk):
             self._continue(backend.exchange_on(connection, command, [chunk[sent:]], deadline))
 
@@ -112,13 +112,8 @@ class SmallExchange(SocketExchange):
             return
         try:
             replies = pull(connection)
-        except OSError as error:
-            self._retry(connection, error)
-        except BaseException as error:
-            self._backend.pool.discard(connection)
-            if not isinstance(error, Exception):
-                raise
-            self._finish(error)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self.fail(connection, error)
         else:
             if replies:
                 # Cleared before it is put back: after an interrupt `abandon` must not close a
@@ -127,6 +122,16 @@ class SmallExchange(SocketExchange):
                 self._reply = replies[0]
                 self.finished = True
                 self._backend.pool.put(connection)
+
+    def fail(self, connection: Connection, error: BaseException) -> None:
+        """Go on after an error, perhaps over another connection; raise what is no `Exception`."""
+        if isinstance(error, OSError):
+            self._retry(connection, error)
+            return
+        self._backend.pool.discard(connection)
+        if not isinstance(error, Exception):
+            raise error
+        self._finish(error)
 
     def expire(self) -> None:
         """Stop waiting: the reply is what has arrived, with timeouts in the gaps."""

@@ -10,6 +10,9 @@ FIRST_READ: Final = 16 * 1024  # bytes; most replies are smaller, and a large bu
 LARGE_READ: Final = 120 * 1024  # bytes; the same for a connection whose last reply was larger
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 LARGE: Final = 16 * 1024  # bytes of a value that are worth not being copied once more
+# A command of at most this many bytes fits into every socket's buffers, so it can be sent before its
+# reply is read. For a longer one sending and reading alternate, or both sides could wait for ever.
+SMALL: Final = 16 * 1024
 WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 # After this long idle a connection is checked before use: the server may have closed it. In a busy

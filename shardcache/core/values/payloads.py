@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import repeat
 from typing import Any, ClassVar, Final, TypeAlias
 
 from shardcache.core.codecs import Codec, Msgpack, Pickle, ValueFormat
@@ -111,19 +110,19 @@ class Payloads:
             return self.dump(name, result), result
         return self._typed.encode_result(name, result)
 
-    def encode_all(
-        self, names: Sequence[bytes], values: Sequence[Any], seconds: float | None
-    ) -> list[Payload]:
-        """Return what `encode` returns for each of many values; all bytes or all text take no call each."""
+    def encode_alike(self, values: Sequence[Any]) -> tuple[int, list[bytes]] | None:
+        """Return the flags that all values have when they are encoded, and the bytes of each.
+
+        All must be bytes, or all text: these take no call each. Return `None` for others.
+        """
         if self.bytes_flags:
             kinds = set(map(type, values))
             if kinds == {bytes} and all(values):  # empty ones have other flags
-                return list(zip(repeat(UNMARKED_FLAGS), values))
+                return UNMARKED_FLAGS, list(values)
             if kinds == {str}:
                 with suppress(UnicodeEncodeError):
-                    return list(zip(repeat(TEXT_FLAGS), map(str.encode, values)))
-        encode = self.encode
-        return [encode(name, value, seconds) for name, value in zip(names, values, strict=True)]
+                    return TEXT_FLAGS, list(map(str.encode, values))
+        return None
 
     def decoder(self) -> Decode:
         """Return `decode` for one call over many keys, with one budget for all that it inflates."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardcache.core.capabilities import CAS, STUBS, Trait, commands_with
 from shardcache.core.commands import (
+    REPLIES,
     Command,
     CommandList,
     Delete,
@@ -268,7 +269,7 @@ async def try_again(  # noqa: PLR0913, PLR0917 - the first try, and its end
         return replies[0]
     merged: list[Any] = [None] * len(keys)
     for places, reply in zip(placed.values(), replies, strict=True):
-        parts = reply if isinstance(reply, list) else [reply] * len(places)
+        parts = reply if isinstance(reply, REPLIES) else [reply] * len(places)
         for place, part in zip(places, parts, strict=True):
             merged[place] = part
     return merged

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from shardcache.core.capabilities import CAS, STUBS, Trait, commands_with
 from shardcache.core.commands import (
+    REPLIES,
     Command,
     CommandList,
     Delete,
@@ -187,7 +188,7 @@ def fill_in(command: Command, reply: Reply, found: Mapping[bytes, Aged]) -> Repl
     """Return the reply to a read, with the values that old nodes have."""
     if type(command) is Get:
         return found[command.key].payload if command.key in found else reply
-    if type(command) is GetMany and isinstance(reply, list):
+    if type(command) is GetMany and isinstance(reply, REPLIES):
         return [
             found[name].payload if name in found else each
             for name, each in zip(command.keys, reply, strict=True)

@@ -24,6 +24,7 @@ from functools import cache
 from typing import Any, ClassVar, Final, TypeAlias, cast
 
 from shardcache.core.commands import (
+    REPLIES,
     Cas,
     Command,
     CommandList,
@@ -139,7 +140,9 @@ class MovingCluster(Cluster):
         answers = await super().ask_timed(joined, until) if joined else ()
         for places, (answer, _) in zip(groups.values(), answers, strict=True):
             each = (
-                answer if len(places) > 1 and isinstance(answer, list) else [answer] * len(places)
+                answer
+                if len(places) > 1 and isinstance(answer, REPLIES)
+                else [answer] * len(places)
             )
             for place, reply in zip(places, each, strict=True):
                 replies[place] = reply

@@ -16,7 +16,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from shardcache.core.commands import Cas, Command, Get, GetMany, Gets, Payload, Reply, Set, When
+from shardcache.core.commands import (
+    REPLIES,
+    Cas,
+    Command,
+    Get,
+    GetMany,
+    Gets,
+    Payload,
+    Reply,
+    Set,
+    When,
+)
 from shardcache.core.generations import (
     FIRST,
     current_generation,
@@ -201,7 +212,7 @@ class Generations(dict[str, Generation]):
         def enough(replies: Sequence[Reply]) -> bool:
             if UNANSWERED in replies[:first]:
                 return False
-            heard = [reply for reply in replies[first:] if isinstance(reply, list)]
+            heard = [reply for reply in replies[first:] if isinstance(reply, REPLIES)]
             if len(heard) < quorum(len(members)):
                 return False
             return all(
@@ -214,7 +225,7 @@ class Generations(dict[str, Generation]):
         heard = {
             member: reply
             for member, (reply, _) in zip(members, timed[first:], strict=True)
-            if isinstance(reply, list)
+            if isinstance(reply, REPLIES)
         }
         if marks:
             self.due = began + LOOK_AGAIN

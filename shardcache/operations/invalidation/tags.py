@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from shardcache.core.commands import Command, Delete, Get, GetMany, Reply, Set, When
+from shardcache.core.commands import REPLIES, Command, Delete, Get, GetMany, Reply, Set, When
 from shardcache.core.reserved_keys import TAGS, own_key
 from shardcache.core.values.envelopes import VERSION_SIZE
 from shardcache.core.values.flags import MARK_FLAGS
@@ -74,7 +74,7 @@ async def _read(
     asks = [(member, GetMany(each)) for member, each in names.items()]
     found: dict[bytes, bytes | None] = {}
     for (_, command), reply in zip(asks, await cluster.ask_many(asks, deadline), strict=True):
-        replies = reply if isinstance(reply, list) else [reply] * len(command.keys)
+        replies = reply if isinstance(reply, REPLIES) else [reply] * len(command.keys)
         for name, each in zip(command.keys, replies, strict=True):
             found[name] = seen_version(cluster, name, each)
     return found

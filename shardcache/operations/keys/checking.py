@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from shardcache.core.commands import (
+    REPLIES,
     Acquire,
     Acquired,
     Cas,
@@ -444,7 +445,7 @@ def _reason(error: ShardCacheError, node: str) -> str:
 
 
 def _error_in(reply: Reply) -> NodeError | None:
-    for each in reply if isinstance(reply, list) else [reply]:
+    for each in reply if isinstance(reply, REPLIES) else [reply]:
         if isinstance(each, NodeError):
             return each
     return None
@@ -453,7 +454,7 @@ def _error_in(reply: Reply) -> NodeError | None:
 def _surprise(reply: Reply, command: Command) -> str:
     """Return what is wrong with a reply that is not an error."""
     if isinstance(command, (Get, GetMany)):
-        missing = None in reply if isinstance(reply, list) else reply is None
+        missing = None in reply if isinstance(reply, REPLIES) else reply is None
         return GONE if missing else OTHER
     if isinstance(command, Set) and command.when is When.ALWAYS:
         return NO

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, TypeGuard
 
-from shardcache.core.commands import Command, DeleteMany, GetMany, Hits, Reply, SetMany
+from shardcache.core.commands import (
+    REPLIES,
+    Command,
+    DeleteMany,
+    GetMany,
+    Hits,
+    Items,
+    Payload,
+    Reply,
+    SetMany,
+)
 from shardcache.core.keys import check_items, check_keys
 from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.core.values.payloads import Decode
@@ -18,7 +29,6 @@ from shardcache.operations.cluster.routing import Groups, Key
 Failed = dict[Key, NodeError | DecodeError]
 
 _MISSING: Final[Any] = object()  # in place of a value
-_WRITTEN: Final = frozenset({bool})  # the type of the replies when all keys are written
 
 
 def get_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, dict[Key, Any]]:
@@ -104,21 +114,18 @@ def set_many(
 async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
     seconds = lifetime(ttl, cluster.default_ttl)
     groups = cluster.group(items)
-    names = [name for group in groups.values() for name in group.values()]
-    values = [items[key] for group in groups.values() for key in group]
-    payloads = iter(cluster.payloads.encode_all(names, values, seconds))
-    commands: list[Command] = []
-    for group in groups.values():
-        if seconds == 0:  # storing with a ttl of 0 is a delete
-            commands.append(DeleteMany(tuple(group.values())))
-        else:  # each takes as many payloads as it has names
-            commands.append(SetMany(list(zip(group.values(), payloads, strict=False)), seconds))
+    names = list(chain.from_iterable(map(dict.values, groups.values())))
+    values = list(map(items.__getitem__, chain.from_iterable(groups.values())))
+    # Storing with a ttl of 0 is a delete.
+    commands = (
+        _deletes(groups) if seconds == 0 else _stores(cluster, groups, names, values, seconds)
+    )
     cluster.invalidated(*names)
     failed: Failed = {}
     refused: list[tuple[Member, Command]] = []
     deadline = cluster.deadline()
     for member, group, replies in await _ask_groups(cluster, groups, commands, deadline):
-        if _WRITTEN.issuperset(map(type, replies)):
+        if replies.count(True) == len(replies):
             continue
         errors = {key: each for key, each in zip(group, replies, strict=True) if _failed(each)}
         failed |= errors
@@ -130,6 +137,38 @@ async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> lis
     if failed and cluster.raises:
         raise _failure(groups, failed, succeeded=[key for key in items if key not in failed])
     return list(failed)
+
+
+def _stores(
+    cluster: Cluster,
+    groups: Groups,
+    names: list[bytes],
+    values: Sequence[Any],
+    seconds: float | None,
+) -> list[Command]:
+    """Return the command that stores the values of each group; names and values are in their order."""
+    payloads, encode = cluster.payloads, cluster.payloads.encode
+    alike = payloads.encode_alike(values)
+    encoded: list[Payload] = []
+    if alike is None:
+        encoded = [encode(name, value, seconds) for name, value in zip(names, values, strict=True)]
+    commands: list[Command] = []
+    stop = 0
+    for group in groups.values():
+        start, stop = stop, stop + len(group)
+        if alike is None:
+            items: Sequence[tuple[bytes, Payload]]
+            items = list(zip(names[start:stop], encoded[start:stop], strict=True))
+        else:
+            flags, data = alike
+            items = Items(names[start:stop], flags, data[start:stop])
+        commands.append(SetMany(items, seconds))
+    return commands
+
+
+def _deletes(groups: Groups) -> list[Command]:
+    """Return the command that deletes the keys of each group."""
+    return [DeleteMany(tuple(group.values())) for group in groups.values()]
 
 
 def delete_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, int]:
@@ -144,14 +183,14 @@ def delete_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, in
 
 async def _delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     groups = cluster.group(keys)
-    for group in groups.values():
-        cluster.invalidated(*group.values())
-    commands = [DeleteMany(tuple(group.values())) for group in groups.values()]
+    cluster.invalidated(*chain.from_iterable(map(dict.values, groups.values())))
+    commands = _deletes(groups)
     removed = 0
     failed: Failed = {}
     for _, group, replies in await _ask_groups(cluster, groups, commands):
-        removed += replies.count(True)
-        if not _WRITTEN.issuperset(map(type, replies)):
+        found = replies.count(True)
+        removed += found
+        if found + replies.count(False) < len(replies):
             failed.update(
                 (key, each) for key, each in zip(group, replies, strict=True) if _failed(each)
             )
@@ -180,11 +219,15 @@ async def _ask_groups(
     groups: Groups,
     commands: Sequence[Command],
     deadline: float | None = None,
-) -> list[tuple[Member, dict[Key, bytes], list[Any]]]:  # replies are of the command's type
+) -> list[tuple[Member, dict[Key, bytes], Any]]:  # replies are of the command's type
     """Ask all nodes at once, each about its group; a failed node's error stands for each of its keys."""
     answers = await cluster.ask_many(list(zip(groups, commands, strict=True)), deadline)
     return [
-        (member, group, answer if isinstance(answer, list) else _spread(member, answer, len(group)))
+        (
+            member,
+            group,
+            answer if isinstance(answer, REPLIES) else _spread(member, answer, len(group)),
+        )
         for (member, group), answer in zip(groups.items(), answers, strict=True)
     ]
 

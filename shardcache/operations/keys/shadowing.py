@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from shardcache.core.commands import Command, CommandList, GetAged, GetMany, Reply
+from shardcache.core.commands import REPLIES, Command, CommandList, GetAged, GetMany, Reply
 from shardcache.core.events import ShadowCompared
 from shardcache.core.keys import caller_key
 from shardcache.core.placement.topology import Topology
@@ -220,7 +220,7 @@ class _Question(NamedTuple):
 
     def read(self, reply: Any) -> Iterator[tuple[tuple[Member, bytes], Seen | Exception]]:
         """Yield what each name has there, or the error in its place."""
-        replies = reply if isinstance(reply, list) else [reply] * len(self.names)
+        replies = reply if isinstance(reply, REPLIES) else [reply] * len(self.names)
         for name, each in zip(self.names, replies, strict=True):
             if each is None:
                 seen: Seen | Exception = Seen(None)

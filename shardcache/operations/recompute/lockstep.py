@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Generator, Hashable, Mapping, S
 from functools import partial
 from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar, cast
 
-from shardcache.core.commands import Command, CommandList, Get, GetMany, Reply
+from shardcache.core.commands import REPLIES, Command, CommandList, Get, GetMany, Reply
 from shardcache.core.urls import redact
 from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
@@ -360,7 +360,7 @@ def _split(answer: Reply, count: int) -> Sequence[Reply]:
     """Return the replies to commands that were joined; the error of a failed node stands for each."""
     if count == 1:
         return [answer]
-    return answer if isinstance(answer, list) else [cast("NodeError", answer)] * count
+    return answer if isinstance(answer, REPLIES) else [cast("NodeError", answer)] * count
 
 
 class _Cluster:

@@ -304,18 +304,21 @@ some_values = st.lists(st.binary(min_size=1)) | st.lists(st.text()) | st.lists(p
 @example(["text", "\ud800"])
 @example([b"x", b""])
 @example([True])
-def test_many_values_are_encoded_as_each_is(codec, values):
+def test_values_that_are_encoded_together_are_encoded_as_each_is(codec, values):
     """All of one type or not, with what one cannot be under the usual flags."""
     payloads = payloads_by(codec)
+    alike = payloads.encode_alike(values)
+    if alike is None:
+        return
+    flags, data = alike
     names = [NAME + b"%d" % place for place in range(len(values))]
+    expected = [payloads.encode(*each, 60.0) for each in zip(names, values, strict=True)]
+    assert [(flags, each) for each in data] == expected
 
-    def encode_each():
-        return [payloads.encode(*each, 60.0) for each in zip(names, values, strict=True)]
 
-    try:
-        expected = encode_each()
-    except EncodeError:
-        with pytest.raises(EncodeError):
-            payloads.encode_all(names, values, 60.0)
-    else:
-        assert payloads.encode_all(names, values, 60.0) == expected
+@by_every_codec
+def test_bytes_and_text_are_encoded_together(codec):
+    """By codecs that store them as they are."""
+    payloads = payloads_by(codec)
+    for values in (["a", "b"], [b"a", b"b"]):
+        assert (payloads.encode_alike(values) is None) == (not payloads.bytes_flags)

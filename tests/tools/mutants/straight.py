@@ -12,6 +12,13 @@ RESTED_TESTS = ("clients/test_straight.py::test_a_connection_that_rested_is_look
 TOKEN_TESTS = ("clients/test_straight.py::test_a_reply_with_another_token_is_never_read",)
 REPLY_TESTS = ("clients/test_straight.py::test_replies_are_equal",)
 
+TOGETHER = "backends/transport/together.py"
+_TESTS_OF = "backends/transport/test_together.py::test_"
+LATE_TESTS = (f"{_TESTS_OF}a_late_node_does_not_keep_others_from_sending",)
+REST_TESTS = (f"{_TESTS_OF}connections_that_rested_are_looked_at",)
+KIND_TESTS = (f"{_TESTS_OF}nodes_of_several_kinds_are_asked_at_once",)
+CUT_TESTS = (f"{_TESTS_OF}a_connection_cut_between_any_two_bytes_is_the_same_to_both",)
+
 MUTANTS = [
     Mutant(
         "a get asks an ejected node",
@@ -104,5 +111,40 @@ MUTANTS = [
         ' or data[-2:] != b"\\r\\n" or size > self._max_value:',
         ' or data[-2:] != b"\\r\\n":',
         REPLY_TESTS,
+    ),
+    Mutant(
+        "a late node keeps the others waiting",
+        TOGETHER,
+        "PATIENCE: Final = 0.005",
+        "PATIENCE: Final = 5.0",
+        LATE_TESTS,
+    ),
+    Mutant(
+        "a connection that rested is not looked at before a batch",
+        TOGETHER,
+        " or (now - connection.since >= RESTED and connection.stale)",
+        "",
+        REST_TESTS,
+    ),
+    Mutant(
+        "a batch of which a part was answered is sent again",
+        TOGETHER,
+        "connection.answered = bool(data)",
+        "connection.answered = False",
+        CUT_TESTS,
+    ),
+    Mutant(
+        "a connection is used again after a reply that makes no sense",
+        TOGETHER,
+        "self._exchange(place, connection).fail(connection, error)\n                continue\n            if replies",
+        "asks[place][0].pool.idle.append(connection)\n                raise\n            if replies",
+        CUT_TESTS,
+    ),
+    Mutant(
+        "nodes of other kinds are asked as the first",
+        TOGETHER,
+        "if type(backend) is kind else None",
+        "if kind else None",
+        KIND_TESTS,
     ),
 ]
