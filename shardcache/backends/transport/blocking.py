@@ -11,7 +11,7 @@ from shardcache.backends.base import BackendOptions, Exchange, Wait, excuse
 from shardcache.backends.transport.dial import Expired, Target, dial
 from shardcache.backends.transport.exchanges import SmallExchange, SocketExchange
 from shardcache.backends.transport.pool import SLACK, Connection, Pool, Slot
-from shardcache.backends.transport.sockets import FIRST_READ, LARGE_READ, RESTED, SMALL
+from shardcache.backends.transport.sockets import FIRST_READ, LARGE_READ, RESTED
 from shardcache.backends.transport.together import ask_together
 from shardcache.backends.transport.transfer import (
     MAIN,

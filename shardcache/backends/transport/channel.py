@@ -97,6 +97,7 @@ class Channel:
         "_poll",
         "_queued",
         "_reference",
+        "_secure",
         "_sent",
         "_sock",
         "_stalled",
@@ -113,6 +114,7 @@ class Channel:
         self._backend = backend
         self.loop = loop
         self._sock: socket.socket | None = None
+        self._secure = False  # whether that is over TLS
         self._wire: Wire | None = None
         self._queued: deque[Call] = deque()  # sent at the end of this turn, or of the dial
         self._sent: deque[Call] = deque()  # waiting for a reply, in the order of the replies
@@ -322,6 +324,7 @@ class Channel:
         """Start to use a connection."""
         self._descriptor = descriptor = sock.fileno()
         self._sock, self._wire = sock, wire
+        self._secure = isinstance(sock, ssl.SSLSocket)
         self._last_used = time.monotonic()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
@@ -369,7 +372,7 @@ class Channel:
                 joined = b"".join(unsent)
                 unsent.clear()
                 unsent.append(joined)
-            if isinstance(sock, ssl.SSLSocket) and (self._writing or _are_long(unsent)):
+            if self._secure and (self._writing or _are_long(unsent)):
                 part_last_byte(unsent)
             _send(sock, unsent)
         except WOULD_BLOCK:
@@ -400,7 +403,7 @@ class Channel:
         if sock is None or wire is None:  # closed in this turn of the loop
             return
         try:
-            while self._take(wire, sock.recv(READ)) and isinstance(sock, ssl.SSLSocket):
+            while self._take(wire, sock.recv(READ)) and self._secure:
                 continue  # TLS may buffer bytes that no poll reports, until it raises "want read"
         except WOULD_BLOCK:
             pass

@@ -96,9 +96,7 @@ class Connection:
         if self.plain:
             sock.settimeout(None)
         self.secure = isinstance(sock, ssl.SSLSocket)
-        self.whole = (
-            ONE_RECORD if self.secure else SMALL
-        )  # bytes of a command that are sent in one piece
+        self.whole = ONE_RECORD if self.secure else SMALL  # bytes of a command in one piece
         # The straight way of a `Get`, for plain sockets and wires that have one.
         self.start_get: Callable[[bytes], bytes | None] = _start_nothing
         if self.plain and hasattr(wire, "start_get"):

@@ -19,13 +19,8 @@ WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteErr
 # loop the check would cost 1 µs of a 20 µs round trip and find nothing.
 RESTED: Final = 0.05  # seconds
 
-# A command of at most this many bytes fits into every socket's buffers, so it can be sent before its
-# reply is read. For a longer one sending and reading alternate, or both sides could wait for ever.
-SMALL: Final = 16 * 1024
-
-ONE_RECORD: Final = (
-    8 * 1024
-)  # bytes; memcached's buffer takes 16 KiB, which is also TLS's longest record
+# Bytes that are sent over TLS as one record; memcached's buffer takes 16 KiB, as does the longest record.
+ONE_RECORD: Final = 8 * 1024
 
 
 def part_last_byte(unsent: deque[memoryview] | deque[bytes | memoryview]) -> None:
