@@ -29,6 +29,8 @@ BATCH: Final = 100
 CARRIED: Final = 2 * 1024**2  # bytes of values in a batch, unless its number of keys is given
 PIECE: Final = 256 * 1024  # bytes of values that are written at once before a step
 RANDOM: Final = 1024**2  # bytes that are drawn at once; Python draws 256 MiB at most
+RETRIES: Final = 5  # of a piece that could not be stored
+PAUSE: Final = 0.3  # seconds before each
 DELETED: Final = 1000  # keys that are deleted at once
 
 Call = Callable[[], object]
@@ -130,7 +132,7 @@ class Measurement:
         """Measure one step; the client and plain sockets call in turn. Raise the error if no call succeeded."""
         value = self._values[step.size]
         for piece in _pieces(self._keys_of(step), max(1, PIECE // step.size)):
-            self._client.set_many(dict.fromkeys(piece, value), self._ttl)
+            self._fill(dict.fromkeys(piece, value))
         before = self._hits_and_misses()
         ours = _Side([self._calls(step, value)] * self._load.threads)
         with ExitStack() as stack:
@@ -151,6 +153,15 @@ class Measurement:
         )
         missed = misses / (hits + misses) if misses else 0.0
         return Result(step, timing, raw, missed, ours.failed, ours.error)
+
+    def _fill(self, values: Mapping[str, bytes]) -> None:
+        """Store values before a step; a reply that is late, or a node that was ejected for it, ends no run."""
+        for _ in range(RETRIES):
+            with suppress(ShardCacheError):
+                self._client.set_many(values, self._ttl)
+                return
+            time.sleep(PAUSE)
+        self._client.set_many(values, self._ttl)
 
     def _hits_and_misses(self) -> tuple[float, float]:
         counted = self._client.counters().values()

@@ -183,8 +183,8 @@ def test_evicted_values_are_reported(typed, make_memcached):
     """A `get` of what is gone is faster than one that finds a value, and is no figure of the nodes."""
     url = make_memcached("-m", "4").url
     words = ("bench", "--seconds", "0.1", "--size", "100KiB", "--keys", "200", "--url", url)
-    status, out, _ = typed(*words)
-    assert status == 0
+    status, out, errors = typed(*words)
+    assert status == 0, errors
     told = [line for line in out.splitlines() if "of the keys were gone" in line]
     assert [line.split(" of 100 KiB on memcached: ")[0] for line in told] == ["get", "get_many(20)"]
     assert all(line.endswith("use fewer --keys") for line in told)
@@ -192,8 +192,9 @@ def test_evicted_values_are_reported(typed, make_memcached):
     assert [0 < row["missed"] < 1 for row in rows] == [True, False, True, False]
 
 
-def test_calls_that_fail_are_counted(make_memcached):
-    """The others are measured: one late reply in an hour is no reason to lose an hour's figures."""
+@pytest.mark.parametrize(("pauses_after", "counts"), [(0, False), (100, True)])
+def test_a_reply_that_is_late_ends_no_run(make_memcached, pauses_after, counts):
+    """Values are stored again; of calls that are measured, those that failed are counted."""
     server = make_memcached()
     load = Load([100], 20, 10, 1, 0.5)
 
@@ -202,18 +203,22 @@ def test_calls_that_fail_are_counted(make_memcached):
 
         def call_finished(self, event):
             self.answered += event.error is None
-            if self.answered == 100:
+            if self.answered == pauses_after:
                 server.pause()
 
         def node_failed(self, _):
+            self.answered += pauses_after == 0  # it is paused once
             server.resume()
 
+    if pauses_after == 0:
+        server.pause()
     with Client([server.url], timeout=0.2, on_error="raise", observers=[Pausing()]) as client:
         measurement = Measurement(client, load)
         with measurement.cleaned_up():
             result = measurement.measure(Step("memcached", 100, "get"))
-    assert 0 < result.failed < result.timing.calls
-    assert isinstance(result.error, NodeError)
+    assert 0 <= result.failed < result.timing.calls
+    assert (result.failed > 0, isinstance(result.error, NodeError)) == (counts, counts)
+    assert not result.missed
 
 
 def test_a_node_that_is_down_is_an_error(typed):
