@@ -28,7 +28,7 @@ from shardcache.core.values import signing
 from shardcache.io import fanout, threads
 from shardcache.io.asyncio import AsyncIO
 from shardcache.io.blocking import BlockingIO
-from shardcache.operations.cluster import cluster, failover, replay, warming
+from shardcache.operations.cluster import cluster, failover, prober, replay, warming
 from shardcache.operations.keys import single
 from shardcache.operations.locks import quorum, redlock
 
@@ -45,7 +45,7 @@ def _without_ejection() -> None:
 
 
 def _without_return() -> None:
-    health.Health.restore = lambda *_: None
+    prober.Prober.restore = lambda *_: None
 
 
 def _without_excuses() -> None:
@@ -234,14 +234,8 @@ def _without_quarantine() -> None:
 
 
 def _without_clock() -> None:
-    """Look at the clock only while there is nothing to read."""
-    expire = fanout.FanOut._expire
-
-    def expire_when_idle(self: fanout.FanOut) -> None:
-        if not self._poll.poll(0):
-            expire(self)
-
-    fanout.FanOut._expire = expire_when_idle
+    """Read for as long as there is anything to read."""
+    fanout.FanOut._limit = lambda _: time.monotonic() + 60.0
 
 
 def _without_arrivals() -> None:
