@@ -8,7 +8,6 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from io import FileIO
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from kazoo.protocol.serialization import SASL, Auth, Connect
 from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.security import CREATOR_ALL_ACL
 
+from shardcache_zookeeper.answers import Answer
 from shardcache_zookeeper.ensemble import Credentials, Ensemble
 
 # kazoo's own pauses double, up to a minute: it would find a new leader as much later as the ensemble took
@@ -60,13 +60,36 @@ kazoo_log.addFilter(_NoSecrets())
 
 
 class _Result(AsyncResult):  # type: ignore[misc]  # kazoo has no types
-    """A result whose callbacks run in the thread that receives it.
+    """A result whose callbacks run in the thread that receives it, and for which its caller takes no lock.
 
     kazoo has another thread for them. It would only wake the caller, and costs a third of a millisecond.
+    What a signal raises in a caller may leave a lock locked, for which kazoo's thread would wait for ever.
     """
 
+    def set(self, value: Any = None) -> None:
+        self.value = value
+        self._exception: BaseException | None = None
+        self._do_callbacks()
+        with self._condition:  # of kazoo's own threads
+            self._condition.notify_all()
+
+    def set_exception(self, exception: BaseException) -> None:
+        self._exception = exception
+        self._do_callbacks()
+        with self._condition:
+            self._condition.notify_all()
+
+    def rawlink(self, callback: Callable[[Any], object]) -> None:
+        self._callbacks.append(callback)
+        if self.ready():
+            self._do_callbacks()
+
     def _do_callbacks(self) -> None:
-        for callback in self._callbacks:
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop(0)
+            except IndexError:  # another thread has taken it
+                return
             callback(self)
 
 
@@ -263,19 +286,18 @@ def _notice_timeout(kazoo: KazooClient, on_connect: Callable[[float, float], Non
     connection._invoke = invoke_and_notice  # noqa: SLF001
 
 
-def future_of(
+def answer_of(
     result: Any, read: Callable[[Any], Any], then: Callable[[BaseException | None], None]
-) -> Future[Any]:
-    """Return kazoo's result, as `read` returns it, as a future that cannot be cancelled.
+) -> Answer[Any]:
+    """Return kazoo's result, as `read` returns it.
 
     `then` is called first, with the error if there is one, which may be of `read`.
     """
-    future: Future[Any] = Future()
-    future.set_running_or_notify_cancel()
+    answer: Answer[Any] = Answer()
 
     def answered(result: Any) -> None:
         if (
-            future.done()
+            answer.done()
         ):  # a request that was refused while the connection was closed may go out later
             return
         error, value = result.exception, None
@@ -286,9 +308,9 @@ def future_of(
                 error = failure
         then(error)
         if error is None:
-            future.set_result(value)
+            answer.set_result(value)
         else:
-            future.set_exception(error)
+            answer.set_exception(error)
 
     result.rawlink(answered)
-    return future
+    return answer

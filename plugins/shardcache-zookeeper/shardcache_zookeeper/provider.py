@@ -8,7 +8,6 @@ import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar, TypeVarTuple
 
@@ -33,6 +32,7 @@ from shardcache.core.lock_providers import (
 from shardcache.core.placement.url_warnings import tls_warnings
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import LockUnavailable
+from shardcache_zookeeper.answers import Answer
 from shardcache_zookeeper.ensemble import (
     Ensemble,
     first,
@@ -225,7 +225,7 @@ class ZooKeeperProvider:
         session.sync(directory)
         return await self._find_names(session, deadline, directory) or ()
 
-    async def _unless_gone(self, reply: Future[T], deadline: float) -> T | None:
+    async def _unless_gone(self, reply: Answer[T], deadline: float) -> T | None:
         """Return a reply about a node; `None` if there is no such node."""
         try:
             return await self._wait(reply, deadline)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import queue
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Final
@@ -24,7 +24,8 @@ from kazoo.exceptions import (
 from kazoo.protocol.states import EventType, KazooState
 
 from shardcache.backends.locking import ProcessLock
-from shardcache_zookeeper.connection import Connection, future_of
+from shardcache_zookeeper.answers import Answer
+from shardcache_zookeeper.connection import Connection, answer_of
 from shardcache_zookeeper.ensemble import Ensemble
 from shardcache_zookeeper.node import HeldNode
 from shardcache_zookeeper.transactions import (
@@ -67,16 +68,17 @@ class Session:
         self.disconnected: float | None = time.monotonic()
         self.expired = 0
         self._lock = threading.RLock()
-        self._connected: Future[None] = _pending()
+        self._connected: Answer[None] = Answer()
         self._nodes: dict[HeldNode, None] = {}  # in the order in which they are written to
         # Those of locks that have just been taken: many are released before it is worth to watch them.
         self._unwatched: set[HeldNode] = set()
         # What failed attempts may have left, by directory and guid, until it is surely gone.
-        self._leftovers: dict[tuple[str, str], Future[None]] = {}
-        self._beat: Future[Any] | None = None
+        self._leftovers: dict[tuple[str, str], Answer[None]] = {}
+        self._beat: Answer[Any] | None = None
         self._beat_sent = self._due = 0.0
-        self._wake = threading.Event()
-        self._stopped: Future[None] | None = None
+        # Not a `threading.Event`: an exception that a signal raises inside it would leave it locked.
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stopped: Answer[None] | None = None
         self._connection = Connection(
             ensemble, connect_timeout, self.words.connect, self._change_state
         )
@@ -91,8 +93,8 @@ class Session:
         """Why no server takes the session, as far as that is known."""
         return self._connection.refusal
 
-    def connected(self) -> Future[None]:
-        """Return a future that is done while the session is connected."""
+    def connected(self) -> Answer[None]:
+        """Return an answer that has come while the session is connected."""
         return self._connected
 
     def _change_state(self, state: str) -> None:
@@ -100,7 +102,7 @@ class Session:
         if state == KazooState.CONNECTED:
             self.disconnected = None
             self._connected.set_result(None)
-            self._wake.set()
+            self._wakes.put(None)
             with self._lock:
                 nodes = list(self._nodes)
             for node in nodes:  # kazoo's watches end with the connection
@@ -109,7 +111,7 @@ class Session:
         with self._lock:
             if self.disconnected is None:
                 self.disconnected = time.monotonic()
-                self._connected = _pending()
+                self._connected = Answer()
             if state != KazooState.LOST:
                 return
             self.expired += 1
@@ -118,19 +120,19 @@ class Session:
         for leftover in leftovers:  # they have gone with it
             self._forget(leftover)
 
-    # Requests: each is sent at once, in order, and its reply is a future.
+    # Requests: each is sent at once, in order, and its reply is an `Answer`.
 
-    def children(self, directory: str) -> Future[Sequence[str]]:
+    def children(self, directory: str) -> Answer[Sequence[str]]:
         """Request the names of a directory's nodes, as the server knows them."""
         return self._send(lambda: self._kazoo.get_children_async(directory))
 
-    def stat(self, path: str) -> Future[Any]:
+    def stat(self, path: str) -> Answer[Any]:
         """Request what the server knows of a node; `None` without one."""
         return self._send(lambda: self._kazoo.exists_async(path))
 
     def look(
         self, paths: Sequence[str], read: Callable[[Sequence[str]], Any]
-    ) -> Sequence[Future[Sequence[Any]]]:
+    ) -> Sequence[Answer[Sequence[Any]]]:
         """Request what `read` reads of many paths; each reply is about some of them, in order.
 
         A request for each would cost kazoo a quarter of a millisecond.
@@ -138,15 +140,15 @@ class Session:
         parts = [paths[start : start + LOOKS] for start in range(0, len(paths), LOOKS)]
         return [self._send(partial(self._connection.send, read(part)), found) for part in parts]
 
-    def sync(self, path: str) -> Future[Any]:
+    def sync(self, path: str) -> Answer[Any]:
         """Have the server catch up with the leader, before it answers what is requested later."""
         return self._send(lambda: self._kazoo.sync_async(path))
 
-    def make_folder(self, path: str) -> Future[Any]:
+    def make_folder(self, path: str) -> Answer[Any]:
         """Create a directory of directories, with those above it; they stay."""
         return self._send(lambda: self._kazoo.ensure_path_async(path, acl=self._connection.acl))
 
-    def create(self, directory: str, guid: str, data: bytes) -> Future[tuple[str, int]]:
+    def create(self, directory: str, guid: str, data: bytes) -> Answer[tuple[str, int]]:
         """Create a node that begins with `guid`, and gets the next number of the directory.
 
         Return its path, and the number of the transaction. So does `create_first`.
@@ -164,27 +166,27 @@ class Session:
             written=True,
         )
 
-    def create_first(self, directory: str, guid: str, data: bytes) -> Future[tuple[str, int]]:
+    def create_first(self, directory: str, guid: str, data: bytes) -> Answer[tuple[str, int]]:
         """Create a directory that is not there, and its first node; `NodeExistsError` if it is there."""
         request = create_in_new_directory(
             directory, f"{directory}/{guid}-", data, self._connection.acl
         )
         return self._send(lambda: self._connection.send(request), created, written=True)
 
-    def write(self, path: str, data: bytes) -> Future[Any]:
+    def write(self, path: str, data: bytes) -> Answer[Any]:
         """Write a node's data, which a majority confirms."""
         return self._send(lambda: self._kazoo.set_async(path, data), written=True)
 
-    def delete(self, path: str) -> Future[Any]:
+    def delete(self, path: str) -> Answer[Any]:
         """Delete a node, or an empty directory."""
         return self._send(lambda: self._kazoo.delete_async(path))
 
-    def delete_last(self, path: str) -> Future[None]:
+    def delete_last(self, path: str) -> Answer[None]:
         """Delete a node and its directory; `NotEmptyError`, and no effect, if another node is there."""
         request = delete_with_directory(path)
         return self._send(lambda: self._connection.send(request), deleted)
 
-    def remove(self, node: HeldNode) -> Future[None]:
+    def remove(self, node: HeldNode) -> Answer[None]:
         """Delete the node of a lock, and the lock's directory if that is empty then.
 
         If the deletion is not confirmed, it is tried again in the background.
@@ -194,7 +196,7 @@ class Session:
             with self._lock:
                 self._nodes.pop(node, None)
                 self._unwatched.discard(node)
-            removal = _pending()
+            removal: Answer[None] = Answer()
             removal.add_done_callback(partial(self._removed, node))
             deletion = self.delete_last(node.path)
             deletion.add_done_callback(partial(self._delete_alone, node, removal))
@@ -203,7 +205,7 @@ class Session:
             raise
         return removal
 
-    def _delete_alone(self, node: HeldNode, removal: Future[None], deletion: Future[None]) -> None:
+    def _delete_alone(self, node: HeldNode, removal: Answer[None], deletion: Answer[None]) -> None:
         """Delete only the node, if its directory could not be deleted with it."""
         error = deletion.exception()
         if error is None or isinstance(error, (NoNodeError, SessionExpiredError, ConnectionLoss)):
@@ -211,15 +213,15 @@ class Session:
         else:
             self.delete(node.path).add_done_callback(partial(copy_outcome, removal=removal))
 
-    def _removed(self, node: HeldNode, deletion: Future[Any]) -> None:
+    def _removed(self, node: HeldNode, deletion: Answer[Any]) -> None:
         error = deletion.exception()
         if error is not None and not isinstance(error, (NoNodeError, SessionExpiredError)):
             self.remove_later(node.directory, node.guid)
 
-    def remove_later(self, directory: str, guid: str) -> Future[None]:
+    def remove_later(self, directory: str, guid: str) -> Answer[None]:
         """Delete the node whose name begins with `guid`, if there is one; return when it is gone."""
-        gone = self._leftovers.setdefault((directory, guid), _pending())
-        self._wake.set()
+        gone = self._leftovers.setdefault((directory, guid), Answer())
+        self._wakes.put(None)
         return gone
 
     def _forget(self, leftover: tuple[str, str]) -> None:
@@ -233,7 +235,7 @@ class Session:
         read: Callable[[Any], Any] = _same,
         *,
         written: bool = False,
-    ) -> Future[Any]:
+    ) -> Answer[Any]:
         """Send a request; its reply is what `read` makes of kazoo's."""
         sent = time.monotonic()
 
@@ -241,7 +243,7 @@ class Session:
             if error is None:
                 self.words.record(sent, written=written)
 
-        return future_of(request(), read, record)
+        return answer_of(request(), read, record)
 
     # The nodes of locks that are held.
 
@@ -295,10 +297,13 @@ class Session:
 
     def _keep(self) -> None:
         while self._stopped is None:
-            self._wake.clear()
+            with suppress(queue.Empty):
+                while True:
+                    self._wakes.get_nowait()
             with suppress(KazooException, TimeoutError):  # the next turn tries again
                 self._turn()
-            self._wake.wait(self._pause())
+            with suppress(queue.Empty):
+                self._wakes.get(timeout=self._pause())
 
     def _turn(self) -> None:
         if not self.users:  # clients that were not closed
@@ -343,7 +348,7 @@ class Session:
             )
             self._connection.drop()
 
-    def _send_beat(self) -> Future[Any]:
+    def _send_beat(self) -> Answer[Any]:
         """Write to the node of one lock after another; without any, read."""
         with self._lock:
             node = next(iter(self._nodes), None)
@@ -354,7 +359,7 @@ class Session:
         beat.add_done_callback(partial(self._check_presence, node))
         return beat
 
-    def _check_presence(self, node: HeldNode, answer: Future[Any]) -> None:
+    def _check_presence(self, node: HeldNode, answer: Answer[Any]) -> None:
         if isinstance(answer.exception(), NoNodeError):
             self._lose([node], GONE)
 
@@ -373,13 +378,13 @@ class Session:
             self.delete(directory).result(seconds)
         self._forget((directory, guid))
 
-    def stop(self) -> Future[None]:
+    def stop(self) -> Answer[None]:
         """End the session, in the background."""
         with self._lock:
             if self._stopped is not None:
                 return self._stopped
-            stopped = self._stopped = _pending()
-        self._wake.set()
+            stopped = self._stopped = Answer()
+        self._wakes.put(None)
 
         def stop() -> None:
             try:
@@ -419,7 +424,7 @@ def open_session(ensemble: Ensemble, connect_timeout: float, user: object) -> Se
         return session
 
 
-def leave_session(session: Session, user: object) -> Future[None] | None:
+def leave_session(session: Session, user: object) -> Answer[None] | None:
     """Remove a client from a session; return the end of the session if it was the last one."""
     with _registry.current():
         session.users.discard(user)
@@ -438,16 +443,10 @@ def _stop_all() -> None:
             end.result(EXIT)
 
 
-def copy_outcome(deletion: Future[None], removal: Future[None]) -> None:
-    """Have one future end as another has."""
+def copy_outcome(deletion: Answer[None], removal: Answer[None]) -> None:
+    """Have one answer end as another has."""
     error = deletion.exception()
     if error is None:
         removal.set_result(None)
     else:
         removal.set_exception(error)
-
-
-def _pending() -> Future[None]:
-    future: Future[None] = Future()
-    future.set_running_or_notify_cancel()
-    return future

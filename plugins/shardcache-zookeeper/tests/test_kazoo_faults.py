@@ -13,7 +13,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss
 from kazoo.protocol.states import KazooState
 from kazoo.retry import ForceRetryError, KazooRetry
-from shardcache_zookeeper import session as sessions
+from shardcache_zookeeper.answers import Answer
 from shardcache_zookeeper.connection import RETRY
 
 from shardcache import AsyncClient, Client, ClientClosedError, LockLost, LockUnavailable
@@ -146,7 +146,7 @@ def test_an_attempt_that_fails_leaves_no_node(make, monkeypatch, session_of):
 
 def _empty():
     """Return a reply without nodes."""
-    reply = sessions._pending()
+    reply = Answer()
     reply.set_result([])
     return reply
 
@@ -160,7 +160,7 @@ def _lose_once(session):
         if lost:
             return delete(path)
         lost.append(path)
-        reply = sessions._pending()
+        reply = Answer()
         reply.set_exception(ConnectionLoss())
         return reply
 
@@ -186,7 +186,7 @@ def test_a_connection_lost_while_the_path_is_made(make, kazoo, root, monkeypatch
         asked.append(path)
         if len(asked) > 1:
             return make_folder(path)
-        reply = sessions._pending()
+        reply = Answer()
         reply.set_exception(ConnectionLoss())
         return reply
 
@@ -237,7 +237,7 @@ def test_a_creation_whose_reply_is_lost_leaves_no_node(make, monkeypatch, creati
 
     def lose_the_reply(*arguments):
         lost.append(create(*arguments).result(PATIENCE))
-        reply = sessions._pending()
+        reply = Answer()
         reply.set_exception(ConnectionLoss())
         monkeypatch.undo()
         return reply
@@ -394,6 +394,9 @@ def test_a_client_of_kazoos_that_has_ended_is_started_again(make, session_of):
     eventually(acquires, within=PATIENCE)
 
 
+TTL = 5.0  # seconds, of a lock that may be left
+
+
 class Interrupted(BaseException):
     """What a signal raises."""
 
@@ -443,8 +446,12 @@ def test_an_interrupt_reaches_its_caller_and_harms_no_lock(url, session_of, send
         assert (kept.valid, session.expired) == (True, 0)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of finalizers
 def test_interrupts_at_any_moment_leave_no_lock(url, session_of):
-    """As of a worker's soft time limit."""
+    """As of a worker's soft time limit.
+
+    One that comes between the two calls drops the lease. Its lock ends with its ttl.
+    """
     signals = []
 
     def interrupt(number, _):
@@ -460,7 +467,7 @@ def test_interrupts_at_any_moment_leave_no_lock(url, session_of):
             for number in range(200):
                 try:
                     signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00005 * (number % 100))
-                    client.lock("report", ttl=60).acquire(PATIENCE).release()
+                    client.lock("report", ttl=TTL).acquire(PATIENCE).release()
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 except Interrupted:
                     raised += 1
