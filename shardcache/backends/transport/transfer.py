@@ -25,7 +25,7 @@ from shardcache.core.capabilities import IDEMPOTENT
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import ShardCacheError, TooManyConnectionsError
 
-READS: Final = 16  # reads of that size before other exchanges and the clock get a turn
+READS: Final = 3  # reads of that size before other exchanges and the clock get a turn
 
 CLOSED: Final = "closed by the node"
 
