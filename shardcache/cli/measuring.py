@@ -132,7 +132,7 @@ class Measurement:
         """Measure one step; the client and plain sockets call in turn. Raise the error if no call succeeded."""
         value = self._values[step.size]
         for piece in _pieces(self._keys_of(step), max(1, PIECE // step.size)):
-            self._fill(dict.fromkeys(piece, value))
+            self._fill(piece, value)
         before = self._hits_and_misses()
         ours = _Side([self._calls(step, value)] * self._load.threads)
         with ExitStack() as stack:
@@ -154,14 +154,14 @@ class Measurement:
         missed = misses / (hits + misses) if misses else 0.0
         return Result(step, timing, raw, missed, ours.failed, ours.error)
 
-    def _fill(self, values: Mapping[str, bytes]) -> None:
-        """Store values before a step; a reply that is late, or a node that was ejected for it, ends no run."""
+    def _fill(self, keys: Sequence[str], value: bytes) -> None:
+        """Store a value under each key before a step; a reply that is late, or a node that was ejected for it, ends no run."""
         for _ in range(RETRIES):
             with suppress(ShardCacheError):
-                self._client.set_many(values, self._ttl)
+                self._client.set_many(dict.fromkeys(keys, value), self._ttl)
                 return
             time.sleep(PAUSE)
-        self._client.set_many(values, self._ttl)
+        self._client.set_many(dict.fromkeys(keys, value), self._ttl)
 
     def _hits_and_misses(self) -> tuple[float, float]:
         counted = self._client.counters().values()

@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from shardcache.errors import ConfigurationError, NodeError
 
+T = TypeVar("T")
+
 Payload: TypeAlias = tuple[int, bytes]
 UNREAD: Final = b"?"  # in place of the bytes of a payload that were not read
 
@@ -82,7 +84,25 @@ class Set(NamedTuple):
     when: When = When.ALWAYS
 
 
-class Items(Sequence[tuple[bytes, Payload]]):
+class LazyList(Sequence[T]):
+    """A sequence that is equal to a list and reads like one, whose items are made as they are looked at."""
+
+    __slots__ = ()
+
+    # With both signatures of a sequence, hence `Any`.
+    def __getitem__(self, place: Any) -> Any:
+        return list(self)[place]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
+class Items(LazyList[tuple[bytes, Payload]]):
     """The items of a `SetMany` whose payloads have the same flags: what these consist of, each in a list.
 
     So a wire need not look at each item, and no pair is made for it: that saves a twentieth of a call
@@ -108,18 +128,6 @@ class Items(Sequence[tuple[bytes, Payload]]):
 
     def __iter__(self) -> Iterator[tuple[bytes, Payload]]:
         return zip(self.keys, self.payloads(), strict=False)
-
-    # With both signatures of a sequence, hence `Any`.
-    def __getitem__(self, place: Any) -> Any:
-        return list(self)[place]
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # as a list
-
-    def __repr__(self) -> str:
-        return repr(list(self))
 
 
 class SetMany(NamedTuple):
@@ -369,7 +377,7 @@ Command: TypeAlias = (
 )
 
 
-class Hits(Sequence[Payload]):
+class Hits(LazyList[Payload]):
     """The reply to a `GetMany` if all keys were found with the same flags: their payloads.
 
     `flags` and `data` are what these consist of, so that a reader of many keys need not look at each, and
@@ -390,18 +398,6 @@ class Hits(Sequence[Payload]):
 
     def __iter__(self) -> Iterator[Payload]:
         return zip(repeat(self.flags), self.data)
-
-    # With both signatures of a sequence, hence `Any`.
-    def __getitem__(self, place: Any) -> Any:
-        return list(self)[place]
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # as a list
-
-    def __repr__(self) -> str:
-        return repr(list(self))
 
 
 # The types of the reply to a command about many keys, when the node has not failed.
