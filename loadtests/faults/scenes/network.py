@@ -127,7 +127,11 @@ def _commands(servers: Sequence[Server]) -> list[int]:
         return [int(each.server["cmd_get"]) + int(each.server["cmd_set"]) for each in figures]
 
 
-LIMITS: Final = {"memcached": ("-c", "24"), "redis": ("--maxclients", "5")}
+LIMITS: Final = {"memcached": ("-c", "24"), "redis": ("--maxclients", "10")}
+BUSY: Final = (
+    0.015  # seconds for each command, so that more connections are wanted than there may be
+)
+QUEUED: Final = 2.0  # seconds that a call may wait for one of them
 
 
 def limited(stage: Stage) -> Iterator[Finding]:
@@ -136,7 +140,8 @@ def limited(stage: Stage) -> Iterator[Finding]:
     seconds = 4.0
     reports, dials = [], 0.0
     for arguments in (unlimited[stage.kind], LIMITS[stage.kind]):
-        with stage.play(1, arguments=arguments, proxied=True) as play:
+        with stage.play(1, arguments=arguments, proxied=True, timeout=QUEUED) as play:
+            play.proxies[PROXIED].delay(BUSY, "requests")
             began, before = time.monotonic(), play.proxies[PROXIED].accepted
             warm_up(play, seconds)
             reports.append(play.end())
